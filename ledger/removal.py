@@ -275,7 +275,7 @@ def _join(*parts: str) -> str:
 
 
 def _tail(path: str) -> str:
-    return path if len(path) <= 200 else "…" + path[-200:]
+    return path if len(path) <= 200 else "..." + path[-200:]
 
 
 def _printable(text: str) -> str:

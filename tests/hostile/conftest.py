@@ -1,0 +1,30 @@
+"""What the tests of hostile places share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.trash import Trash, fill, open_fds, seen
+
+
+@pytest.fixture
+def trash(tmp_path: Path) -> Iterator[Trash]:
+    """Afterwards, no descriptor is open that was not before."""
+    (tmp_path / "trash").mkdir()
+    fd = os.open(tmp_path / "trash", os.O_RDONLY)
+    before = open_fds()
+    yield Trash(tmp_path / "trash", fd)
+    assert open_fds() == before
+    os.close(fd)
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Iterator[Path]:
+    """A full directory, of which nothing may have changed when the test ends."""
+    place = fill(tmp_path / "outside")
+    fill(place / "deeper" / "still")
+    before = seen(place)
+    yield place
+    assert seen(place) == before

@@ -1,0 +1,166 @@
+"""Which way imports point, and who may rename and unlink: read from the sources, not from hope."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOUSE = Path(__file__).parents[1]
+SOURCES = [
+    HOUSE / "coatcheck.py",
+    *sorted(path for place in ("ledger", "web", "tui") for path in (HOUSE / place).rglob("*.py")),
+]
+
+MAY_IMPORT = {
+    "coatcheck": {"web", "tui", "ledger"},
+    "web": {"ledger"},
+    "tui": {"ledger"},
+    "ledger": set[str](),
+}
+# From what acts down to what is; a file imports only files below its own. `plan` and `report` hold
+# the frozen values that looking and acting hand each other, and so they stand low.
+ORDER = [
+    *("__init__", "demo", "doctor", "sessions", "incoming", "life", "sweep", "upkeep", "guards"),
+    *("survey", "place", "claims", "states", "queries", "moves", "disk", "removal"),
+    *("report", "plan", "migrations", "database", "models", "settings", "system", "errors"),
+]
+REMOVES = {"unlink", "rmdir", "rmtree", "removedirs"}
+RENAMES = {"rename", "renames", "rename_noreplace"}
+MAY_REMOVE = {"ledger/removal.py"}
+MAY_RENAME = {"ledger/moves.py", "ledger/removal.py", "ledger/system.py"}
+CLOCKS_AND_IO = {
+    *("asyncio", "fcntl", "glob", "io", "os", "pathlib", "random", "secrets", "shutil", "socket"),
+    *("sqlite3", "subprocess", "tempfile", "threading", "time", "uuid"),
+    *("ledger.database", "ledger.disk", "ledger.moves", "ledger.queries", "ledger.removal"),
+    *("ledger.states", "ledger.system"),
+}
+READS_A_CLOCK = {"now", "utcnow", "today", "open", "print", "input"}
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(HOUSE))
+
+
+every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
+
+
+# -- What a source says
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Full names of modules, of names taken out of them as well: `ledger`, `ledger.plan`, …"""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that this test can read them"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def changes_of_names(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """What unlinks ("remove") and what renames ("rename"), called or only mentioned, by line."""
+    for node in ast.walk(tree):
+        for name in mentioned(node):
+            if name in REMOVES or name == "os.remove":
+                yield "remove", node.lineno  # type: ignore[attr-defined]
+            elif name in RENAMES or name in {"os.replace", "shutil.move", "Path.replace"}:
+                yield "rename", node.lineno  # type: ignore[attr-defined]
+
+
+def mentioned(node: ast.AST) -> Iterator[str]:
+    match node:
+        case ast.Attribute(value=ast.Name(id="os" | "shutil" as module), attr=name):
+            yield from (name, f"{module}.{name}")
+        case ast.Attribute(attr=name):
+            yield name
+        case ast.ImportFrom(module=module, names=names):
+            for alias in names:
+                yield from (alias.name, f"{module}.{alias.name}")
+        case ast.Call(func=ast.Name(id="getattr"), args=[_, ast.Constant(value=str(name)), *_]):
+            yield from (name, f"os.{name}")
+        # A string's takes two arguments, a date's or a dataclass's takes keywords.
+        case ast.Call(func=ast.Attribute(attr="replace"), args=[_], keywords=[]):
+            yield "Path.replace"
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+# -- The reading itself
+
+
+@pytest.mark.parametrize(
+    ("source", "kinds"),
+    [
+        ("import os; os.unlink(x)", ["remove"]),
+        ("import os; os.remove(x)", ["remove"]),
+        ("pool.map(os.rmdir, names)", ["remove"]),
+        ("path.unlink(missing_ok=True)", ["remove"]),
+        ("from shutil import rmtree", ["remove"]),
+        ("from os import remove as tidy", ["remove"]),
+        ("getattr(os, 'unlink')(x)", ["remove"]),
+        ("path.rename(other)", ["rename"]),
+        ("path.replace(other)", ["rename"]),
+        ("os.replace(a, b)", ["rename"]),
+        ("from shutil import move", ["rename"]),
+        ("system.rename_noreplace('a', 'b', src_dir_fd=1, dst_dir_fd=1)", ["rename"]),
+        ("from ledger.system import rename_noreplace", ["rename"]),
+        ("names.remove(x)", []),
+        ("'text'.replace('a', 'b')", []),
+        ("moment.replace(tzinfo=None); dataclasses.replace(row, state=1)", []),
+        ("removal.unlink_file('a', dir_fd=1)", []),
+    ],
+)
+def test_the_scan_knows_what_removes_and_what_renames(source: str, kinds: list[str]) -> None:
+    assert [kind for kind, _ in changes_of_names(ast.parse(source))] == kinds
+
+
+def test_the_scan_reads_the_sources() -> None:
+    assert {"ledger/removal.py", "ledger/system.py", "coatcheck.py"} <= {*map(name_of, SOURCES)}
+    kinds = {kind for kind, _ in changes_of_names(tree_of(HOUSE / "ledger/removal.py"))}
+    assert kinds == {"remove", "rename"}
+
+
+# -- What holds
+
+
+@every_source
+def test_only_removal_unlinks_and_only_moves_renames(path: Path) -> None:
+    found = [(kind, line) for kind, line in changes_of_names(tree_of(path))]
+    if name_of(path) in MAY_REMOVE:
+        found = [(kind, line) for kind, line in found if kind != "remove"]
+    if name_of(path) in MAY_RENAME:
+        found = [(kind, line) for kind, line in found if kind != "rename"]
+    assert found == []
+
+
+@every_source
+def test_imports_point_one_way(path: Path) -> None:
+    own = path.relative_to(HOUSE).parts[0].removesuffix(".py")
+    tops = {name.split(".")[0] for name in imported(tree_of(path))}
+    assert tops & MAY_IMPORT.keys() - {own} <= MAY_IMPORT[own]
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "ledger" in name_of(p)], ids=name_of)
+def test_within_the_ledger_a_file_imports_only_what_stands_below_it(path: Path) -> None:
+    own = path.relative_to(HOUSE / "ledger").parts[0].removesuffix(".py")
+    assert own in ORDER, f"give ledger/{own}.py its place in ORDER"
+    below = ORDER[ORDER.index(own) + 1 :]
+    named = {name.split(".")[1] for name in imported(tree_of(path)) if name.startswith("ledger.")}
+    siblings = {name for name in named if name in ORDER or (HOUSE / f"ledger/{name}.py").exists()}
+    assert siblings - {own} <= set(below)
+
+
+@pytest.mark.skipif(not (HOUSE / "ledger/plan.py").exists(), reason="there is no plan yet")
+def test_the_plan_does_no_io_and_reads_no_clock() -> None:
+    tree = tree_of(HOUSE / "ledger/plan.py")
+    assert CLOCKS_AND_IO.isdisjoint(imported(tree))
+    called = {
+        getattr(node.func, "attr", getattr(node.func, "id", ""))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    }
+    assert READS_A_CLOCK.isdisjoint(called)
