@@ -1,0 +1,347 @@
+"""The ledger's engine: connections, transactions, migrations, and its errors in plain words."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    column,
+    create_engine,
+    event,
+    inspect,
+    select,
+    table,
+    text,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ledger import system
+from ledger.errors import (
+    LedgerDamaged,
+    LedgerFull,
+    LedgerGone,
+    LedgerTooNew,
+    LedgerUnavailable,
+    UsageError,
+)
+from ledger.settings import Settings
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+HEAD = "0001"
+VERSION_TABLE = "coatcheck_schema"
+TIMEOUT_S = 5.0
+RESERVE_BYTES = 16 << 20
+
+_POSTGRES_LOCK = 0x636F6174  # the one migrator's advisory lock: "coat"
+_DAMAGED = ("malformed", "not a database", "disk image", "database corruption")
+
+
+class Database:
+    """One ledger, open. Safe from many threads; every transaction is short."""
+
+    def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.file = settings.ledger_file
+        self.name = str(self.file) if self.file else _without_password(settings.ledger)
+        self._timeout_s = timeout_s
+        self._writing = threading.Lock()
+        self._inode: tuple[int, int] | None = None
+        if self.file:
+            self._make_parent(self.file)
+        self.engine = self._engine(settings.ledger)
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+        self._inode = self._inode_now()
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.file is not None
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection in one read transaction: every query in it sees the same moment."""
+        with self._speaking_plainly(), self._connected() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+            yield connection
+            connection.rollback()
+
+    @contextmanager
+    def write(self, *, durable: bool = False) -> Iterator[Connection]:
+        """A connection in one write transaction, committed at the end of the block.
+
+        `durable`: on stable storage before this returns; otherwise a power cut may lose the
+        last transactions, never the ledger. Raises LedgerUnavailable, LedgerFull, LedgerGone or
+        LedgerDamaged; the outcome of a failed commit is unknown, so read again before acting.
+        """
+        with self._speaking_plainly(), self._turn(), self._connected() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                self._check_still_there()
+            yield connection
+            connection.commit()
+            if durable:
+                self._check_still_there()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Writers of this process queue here: SQLite's own waiting polls, and is unfair."""
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._writing.acquire(timeout=self._timeout_s):
+            raise LedgerUnavailable(f"The ledger {self.name} stayed locked; try again.")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        self._check_still_there()
+        with self.engine.connect() as connection:
+            yield connection
+
+    def _check_still_there(self) -> None:
+        """Writes into an unlinked SQLite file succeed in silence, and are lost."""
+        if self._inode and self._inode_now() != self._inode:
+            raise LedgerGone(
+                f"The ledger {self.name} was deleted or replaced while it was open. Stop "
+                "coatcheck, put the ledger back, and start again; if it is lost, `coatcheck "
+                "adopt` makes a new one from what stands on the disk."
+            )
+
+    def _inode_now(self) -> tuple[int, int] | None:
+        if not self.file:
+            return None
+        try:
+            facts = os.stat(self.file)
+        except OSError:
+            return (0, 0)
+        return (facts.st_dev, facts.st_ino)
+
+    def _make_parent(self, file: Path) -> None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerUnavailable(
+                f"The ledger's directory {file.parent} cannot be made: {error.strerror}."
+            ) from error
+
+    def _engine(self, url: str) -> Engine:
+        try:
+            if self.is_sqlite:
+                engine = create_engine(
+                    f"sqlite:///{self.file}",
+                    pool_size=8,
+                    max_overflow=56,
+                    pool_timeout=self._timeout_s,
+                    connect_args={"timeout": self._timeout_s, "check_same_thread": False},
+                )
+                event.listen(engine, "connect", _configure_sqlite)
+                return engine
+            return create_engine(
+                url,
+                pool_pre_ping=True,
+                pool_size=8,
+                max_overflow=24,
+                pool_timeout=self._timeout_s,
+                connect_args={"connect_timeout": max(2, round(self._timeout_s))},
+            )
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"A PostgreSQL ledger needs psycopg: pip install 'coatcheck[postgresql]' ({error})."
+            ) from None
+        except ArgumentError:
+            raise UsageError("COATCHECK_LEDGER is no database URL.") from None
+
+    @contextmanager
+    def _speaking_plainly(self) -> Iterator[None]:
+        try:
+            yield
+        except PoolTimeout as error:
+            raise LedgerUnavailable(f"The ledger {self.name} is overloaded; try again.") from error
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            plain = self._plain(error)
+            if plain is error:
+                raise
+            raise plain from error
+
+    def _plain(self, error: Exception) -> Exception:
+        """The error as one of ours; one that is a mistake of ours stays what it is."""
+        original = getattr(error, "orig", None) or error
+        said = str(original).splitlines()[0] if str(original) else type(original).__name__
+        low = said.lower()
+        if "is full" in low or "no space left" in low or "disk full" in low:
+            return LedgerFull(f"No room is left to write the ledger {self.name}: free some space.")
+        if any(word in low for word in _DAMAGED):
+            return LedgerDamaged(
+                f"The ledger {self.name} is damaged ({said}). Stop coatcheck and put a copy back; "
+                "without one, move the file away and run `coatcheck adopt`: the directories "
+                "themselves carry their times."
+            )
+        if "locked" in low or "busy" in low:
+            return LedgerUnavailable(f"The ledger {self.name} stayed locked; try again.")
+        operational = isinstance(original, sqlite3.OperationalError) or (
+            isinstance(error, DBAPIError)
+            and (
+                error.connection_invalidated
+                or type(original).__name__ in {"OperationalError", "InterfaceError"}
+                or type(original).__mro__[1].__name__ == "OperationalError"
+            )
+        )
+        if operational and "no such" not in low and "syntax" not in low:
+            return LedgerUnavailable(f"The ledger {self.name} cannot be used: {said}.")
+        return error
+
+    # Migrations
+
+    def _migrate(self) -> None:
+        """Brings the schema up to date, one process at a time."""
+        with self._speaking_plainly():
+            if self._revision() == HEAD:
+                return
+            with self._migrating():
+                revision = self._revision()
+                if revision != HEAD:
+                    self._upgrade(revision)
+
+    def _revision(self) -> str | None:
+        """The schema's revision; None in a new database."""
+        with self.engine.connect() as connection:
+            if not inspect(connection).has_table(VERSION_TABLE):
+                return None
+            found = connection.execute(
+                select(column("version_num")).select_from(table(VERSION_TABLE))
+            ).scalar()
+            return None if found is None else str(found)
+
+    @contextmanager
+    def _migrating(self) -> Iterator[None]:
+        if self.file:
+            with _locked_file(f"{self.file}.lock", self._timeout_s * 12):
+                yield
+            return
+        with self.engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _POSTGRES_LOCK})
+            try:
+                yield
+            finally:
+                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _POSTGRES_LOCK})
+
+    def _upgrade(self, revision: str | None) -> None:
+        # Imported here: only a ledger that must change pays for it.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+        if revision is not None and revision not in known:
+            raise LedgerTooNew(
+                f"The ledger {self.name} was written by a newer coatcheck (its schema is "
+                f"{revision}, this one knows up to {HEAD}). Install that version."
+            )
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                # The whole upgrade or none of it: SQLite's DDL is transactional once begun.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            config.attributes["connection"] = connection
+            config.attributes["version_table"] = VERSION_TABLE
+            command.upgrade(config, "head")
+            connection.commit()
+
+
+def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin where we say, and as what we say
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA journal_size_limit=67108864")
+
+
+def _without_password(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)
+
+
+@contextmanager
+def _locked_file(path: str, timeout_s: float) -> Iterator[None]:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerUnavailable(f"{path} cannot be opened: {error.strerror}.") from error
+    try:
+        deadline = time.monotonic() + timeout_s
+        while not system.lock_exclusive(fd):
+            if time.monotonic() > deadline:
+                raise LedgerUnavailable(f"Another process keeps {path} locked; try again.")
+            time.sleep(0.02)
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+class Reserve:
+    """Room beside a SQLite ledger, really allocated, given up when the disk is full.
+
+    Removing frees space but must first be written into the ledger: with a full disk the one
+    would wait for the other.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._path = f"{database.file}.reserve" if database.file else None
+
+    def take(self) -> bool:
+        """Allocates the reserve: 16 MiB or 1 % of the disk, the smaller. False: no room for it."""
+        if self._path is None:
+            return True
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            disk = os.fstatvfs(fd)
+            size = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 100)
+            facts = os.fstat(fd)
+            if facts.st_size < size or facts.st_blocks * 512 < size:
+                system.allocate(fd, size)
+            return True
+        except OSError:
+            os.ftruncate(fd, 0)
+            return False
+        finally:
+            os.close(fd)
+
+    def give_up(self) -> bool:
+        """Frees the reserve; False when there was none to free."""
+        if self._path is None:
+            return False
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            had = os.fstat(fd).st_size > 0
+            os.ftruncate(fd, 0)
+            return had
+        finally:
+            os.close(fd)

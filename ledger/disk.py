@@ -1,0 +1,368 @@
+"""Reads the temp root: its names, the facts of one directory, sizes. Changes nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ledger import system
+from ledger.errors import RootUnavailable
+from ledger.plan import ABSENT, FUTURE_US, Facts, Kind
+
+HOUSE = ".coatcheck"
+TRASH = "trash"
+INCOMING = "incoming"
+REPORTS = "reports"
+ROOT_ID = "root-id"
+SWEEP_LOCK = "sweep.lock"
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def is_session_id(name: str) -> bool:
+    """Whether a directory of this name can be a session."""
+    return _SESSION_ID.fullmatch(name) is not None
+
+
+def open_directory(name: str, *, dir_fd: int | None = None) -> int:
+    """A descriptor of a directory, never reached through a link. Raises OSError."""
+    return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+
+
+@dataclass(frozen=True, slots=True)
+class TrashName:
+    """The name of a directory in the trash: all that finishing its removal needs, without a row.
+
+    `seen`: the newest mtime it was judged by; anything newer in it brings a swept one back.
+    `due`: from when its bytes may go; both in microseconds. `salt` tells two of one id apart.
+    """
+
+    by_user: bool
+    seen: int
+    due: int
+    salt: str
+    session_id: str
+
+    def __str__(self) -> str:
+        by = "user" if self.by_user else "sweep"
+        return f"{by}-{self.seen}-{self.due}-{self.salt}-{self.session_id}"
+
+    @classmethod
+    def parse(cls, name: str) -> TrashName | None:
+        """None where the name is none that coatcheck gives."""
+        parts = name.split("-", 4)
+        if len(parts) != 5 or parts[0] not in ("user", "sweep"):
+            return None
+        by, seen, due, salt, session_id = parts
+        if not (seen.isdecimal() and due.isdecimal() and is_session_id(session_id)):
+            return None
+        return cls(by == "user", int(seen), int(due), salt, session_id)
+
+
+class Root:
+    """The temp root, open: everything below it is reached from this one descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = os.path.abspath(path)
+        parent, name = os.path.split(self.path)
+        self.real = os.path.join(os.path.realpath(parent), name)
+        try:
+            self.fd = open_directory(self.path)
+        except OSError as error:
+            raise RootUnavailable(_cannot_open(self.path, error)) from error
+        facts = os.fstat(self.fd)
+        self.device = facts.st_dev
+        self._inode = facts.st_ino
+        self._open: dict[str, int] = {}
+
+    def close(self) -> None:
+        for fd in (*self._open.values(), self.fd):
+            os.close(fd)
+        self._open.clear()
+
+    @property
+    def house(self) -> int:
+        return self._folder(HOUSE, self.fd)
+
+    @property
+    def trash(self) -> int:
+        return self._folder(TRASH, self.house)
+
+    @property
+    def incoming(self) -> int:
+        return self._folder(INCOMING, self.house)
+
+    @property
+    def reports(self) -> int:
+        return self._folder(REPORTS, self.house)
+
+    def _folder(self, name: str, dir_fd: int) -> int:
+        if name not in self._open:
+            fd = open_directory(name, dir_fd=dir_fd)
+            if self._open.setdefault(name, fd) != fd:  # another thread was first
+                os.close(fd)
+        return self._open[name]
+
+    def check(self) -> None:
+        """Raises RootUnavailable unless the path still leads to the directory that is open."""
+        try:
+            facts = os.lstat(self.path)
+        except OSError as error:
+            raise RootUnavailable(_cannot_open(self.path, error)) from error
+        if (facts.st_dev, facts.st_ino) != (self.device, self._inode):
+            raise RootUnavailable(
+                f"The root {self.path} is no longer the directory that was opened: a disk was "
+                "mounted or unmounted there, or it was replaced. Put it back, or restart coatcheck."
+            )
+
+    def read_id(self) -> str | None:
+        """The id on the disk; None where the root has none."""
+        try:
+            fd = os.open(
+                f"{HOUSE}/{ROOT_ID}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd
+            )
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RootUnavailable(_cannot_open(f"{self.path}/{HOUSE}/{ROOT_ID}", error)) from error
+        with os.fdopen(fd, encoding="ascii", errors="replace") as file:
+            return file.read(200).strip() or None
+
+    def names(self) -> Iterator[os.DirEntry[str]]:
+        """Every entry of the root but coatcheck's own, streamed."""
+        with os.scandir(self.fd) as entries:
+            for entry in entries:
+                if entry.name != HOUSE:
+                    yield entry
+
+    def has_sessions(self) -> bool:
+        """Whether a directory stands here that a sweep could take for a session."""
+        return any(is_session_id(e.name) and _is_directory(e) for e in self.names())
+
+    def free_percent(self) -> float:
+        disk = os.fstatvfs(self.fd)
+        return 100 * disk.f_bavail / disk.f_blocks if disk.f_blocks else 100.0
+
+    def free_bytes(self) -> int:
+        disk = os.fstatvfs(self.fd)
+        return disk.f_bavail * disk.f_frsize
+
+    def path_of(self, session_id: str) -> str:
+        return f"{self.path}/{session_id}"
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _cannot_open(path: str, error: OSError) -> str:
+    if error.errno == errno.ENOENT:
+        return f"The root {path} does not exist: is its disk mounted, is COATCHECK_ROOT right?"
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return f"The root {path} is a link or no directory: name the directory itself."
+    return f"{path} cannot be opened: {error.strerror}."
+
+
+class Seen(NamedTuple):
+    """One entry below a directory; its open parent and the `trail` that leads there are lent."""
+
+    parent: int
+    trail: list[str]
+    name: str
+    facts: os.stat_result
+
+
+def walk(top: int) -> Iterator[Seen]:
+    """Every entry below a directory, with three descriptors open however deep it goes.
+
+    Never follows a link. Raises OSError: EXDEV where another file system is mounted, ESTALE
+    where the tree was moved about meanwhile.
+    """
+    device = os.fstat(top).st_dev
+    here = os.dup(top)
+    trail: list[str] = []
+    levels: list[tuple[int, list[str]]] = []
+    try:
+        below: list[str] = []
+        yield from _scan(here, trail, below)
+        levels.append((os.fstat(here).st_ino, below))
+        while levels:
+            if below := levels[-1][1]:
+                try:
+                    child = open_directory(below[-1], dir_fd=here)
+                except OSError as error:
+                    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    below.pop()  # gone or replaced meanwhile: its parent's mtime tells
+                    continue
+                trail.append(below.pop())
+                os.close(here)
+                here = child
+                facts = os.fstat(here)
+                if facts.st_dev != device:
+                    raise OSError(errno.EXDEV, "another file system is mounted", "/".join(trail))
+                below = []
+                yield from _scan(here, trail, below)
+                levels.append((facts.st_ino, below))
+            else:
+                levels.pop()
+                if levels:
+                    parent = _parent_of(here, levels[-1][0])
+                    os.close(here)
+                    here = parent
+                    trail.pop()
+    finally:
+        os.close(here)
+
+
+def _scan(fd: int, trail: list[str], below: list[str]) -> Iterator[Seen]:
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            try:
+                facts = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if stat.S_ISDIR(facts.st_mode):
+                below.append(entry.name)
+            yield Seen(fd, trail, entry.name, facts)
+
+
+def _parent_of(here: int, inode: int) -> int:
+    parent = os.open("..", _DIRECTORY, dir_fd=here)
+    if os.fstat(parent).st_ino != inode:
+        os.close(parent)
+        raise OSError(errno.ESTALE, "the tree was moved about while it was read")
+    return parent
+
+
+def look(fd: int, now: int) -> Facts:
+    """The facts of one open session directory and all below it. Raises OSError."""
+    own = os.fstat(fd)
+    limit = now + FUTURE_US
+    mtime = _past(own.st_mtime_ns, limit)
+    ctime = _past(own.st_ctime_ns, limit)
+    files = size = 0
+    for *_, facts in walk(fd):
+        mtime = max(mtime, _past(facts.st_mtime_ns, limit))
+        ctime = max(ctime, _past(facts.st_ctime_ns, limit))
+        if stat.S_ISREG(facts.st_mode):
+            files += 1
+            size += facts.st_size
+    return Facts(
+        Kind.DIRECTORY,
+        inode=str(own.st_ino),
+        mtime=None if mtime < 0 else mtime,
+        ctime=None if ctime < 0 else ctime,
+        files=files,
+        bytes=size,
+    )
+
+
+def _past(ns: int, limit: int) -> int:
+    """Microseconds, those before 1970 as 1970; -1 for a time in the future."""
+    at = max(0, ns // 1000)
+    return at if at <= limit else -1
+
+
+def newer_than(fd: int, seen: int, now: int) -> bool:
+    """Whether anything in the directory bears an mtime after `seen`, and none in the future."""
+    found = look(fd, now).mtime
+    return found is not None and found > seen
+
+
+@dataclass(slots=True)
+class Examined:
+    """One name of the root, looked at; `fd` is the open directory, for who asked to keep it."""
+
+    facts: Facts
+    fd: int | None = None
+
+
+def examine(
+    root: Root, session_id: str, now: int, mounts: frozenset[str], *, keep: bool = False
+) -> Examined:
+    """What stands at this name in the root. Raises nothing for what it cannot read: it says so.
+
+    With `keep` a directory that nobody holds comes back open and exclusively locked; the caller
+    closes it.
+    """
+    try:
+        found = os.stat(session_id, dir_fd=root.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return Examined(ABSENT)
+    except OSError as error:
+        return Examined(_unreadable(error))
+    if not stat.S_ISDIR(found.st_mode):
+        return Examined(Facts(Kind.FOREIGN, _kind(found.st_mode)))
+    here = f"{root.real}/{session_id}"
+    if found.st_dev != root.device or here in mounts:
+        return Examined(Facts(Kind.FOREIGN, "a mounted file system"))
+    if any(mount.startswith(here + "/") for mount in mounts):
+        return Examined(Facts(Kind.UNREADABLE, "a file system is mounted inside it"))
+    try:
+        fd = open_directory(session_id, dir_fd=root.fd)
+    except FileNotFoundError:
+        return Examined(ABSENT)
+    except OSError as error:
+        return Examined(_unreadable(error))
+    try:
+        return _examine_open(fd, now, keep=keep)
+    except OSError as error:
+        os.close(fd)
+        return Examined(_unreadable(error))
+
+
+def _examine_open(fd: int, now: int, *, keep: bool) -> Examined:
+    free = system.lock_exclusive(fd)
+    if free and not keep:
+        system.unlock(fd)
+    facts = look(fd, now)
+    if free and keep:
+        return Examined(facts, fd)
+    os.close(fd)
+    return Examined(facts if free else replace(facts, in_use=True))
+
+
+def _unreadable(error: OSError) -> Facts:
+    said = error.strerror or str(error)
+    where = f" ({error.filename})" if isinstance(error.filename, str) else ""
+    return Facts(Kind.UNREADABLE, said + where)
+
+
+def _kind(mode: int) -> str:
+    return next((what for matches, what in _KINDS if matches(mode)), "no directory")
+
+
+class StoredFile(NamedTuple):
+    """A file of a session; `name` is its path below the session's directory."""
+
+    name: str
+    bytes: int
+
+
+def files_of(fd: int) -> list[StoredFile]:
+    """Every regular file below an open session directory, by name. Raises OSError."""
+    found = [
+        StoredFile("/".join([*trail, name]), facts.st_size)
+        for _, trail, name, facts in walk(fd)
+        if stat.S_ISREG(facts.st_mode)
+    ]
+    return sorted(found)

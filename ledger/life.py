@@ -1,0 +1,455 @@
+"""What happens to one session: touched, claimed, deleted, restored, a file taken out of it.
+
+Users act on the state alone. Each step is one conditional UPDATE or one rename, in the order
+that loses nothing at a crash between any two; `upkeep.py` finishes what one leaves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from ledger import moves, queries, removal, states, upkeep
+from ledger.claims import check_name
+from ledger.disk import TrashName, examine, is_session_id
+from ledger.errors import (
+    NameTaken,
+    SessionBusy,
+    SessionElsewhere,
+    SessionEnded,
+    SessionError,
+    SessionNotFound,
+    UsageError,
+)
+from ledger.models import ENDED, Actor, Origin, Record, State, short
+from ledger.place import Place
+from ledger.plan import Kind
+from ledger.report import rfc3339
+from ledger.states import Move, New
+from ledger.survey import mounts_in, trash_entries
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_LIMIT = 2**62
+_TRIES = 10  # how often an operation starts over because another one was first
+
+
+def ended_error(row: Record | None) -> SessionEnded:
+    """How and when the session ended, as an error."""
+    if row is None or row.ended_at is None:
+        return SessionEnded("The session has ended: it was removed.")
+    return SessionEnded(
+        f"The session has ended: {row.state} at {rfc3339(row.ended_at)} ({row.ended_why})."
+    )
+
+
+def _changing(session_id: str) -> SessionBusy:
+    return SessionBusy(f"Session {short(session_id)}… is changing; try again in a moment.")
+
+
+def _claiming(session_id: str) -> SessionBusy:
+    return SessionBusy(f"Session {short(session_id)}… is just being claimed.")
+
+
+# Found, or adopted first
+
+
+def known(place: Place, session_id: str) -> Record:
+    """The session's row. Raises SessionNotFound, SessionElsewhere."""
+    if not is_session_id(session_id):
+        raise SessionNotFound(session_id)
+    with place.database.read() as connection:
+        row = queries.record_of(connection, place.root_id, session_id)
+        if row is not None:
+            return row
+        if queries.is_elsewhere(connection, place.root_id, session_id):
+            raise SessionElsewhere(
+                f"Session {short(session_id)}… belongs to another root of this ledger: ask the "
+                "server that holds it."
+            )
+    raise SessionNotFound(session_id)
+
+
+def _found(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    """The session's row; a directory without one is adopted first.
+
+    Raises SessionNotFound, SessionElsewhere.
+    """
+    try:
+        return known(place, session_id)
+    except SessionNotFound:
+        return _adopt(place, session_id, now, by)
+    except SessionElsewhere:
+        if _inode_of(place, session_id):
+            return _adopt(place, session_id, now, by)
+        raise
+
+
+def _adopt(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    if not is_session_id(session_id):
+        raise SessionNotFound(session_id)
+    facts = examine(place.root, session_id, now, mounts_in(place.root)).facts
+    if facts.kind is not Kind.DIRECTORY:
+        raise SessionNotFound(session_id)
+    at = now if facts.mtime is None else facts.mtime
+    new = New(
+        session_id,
+        Origin.ADOPTED,
+        "its directory had no row",
+        last_touch_at=at,
+        created_at=at,
+        bytes=facts.bytes,
+        files=facts.files,
+    )
+    with place.database.write() as connection:
+        states.insert(connection, place.root_id, [new], by, now)
+        row = queries.record_of(connection, place.root_id, session_id)
+    if row is None:
+        raise _changing(session_id)
+    return row
+
+
+# Touch
+
+
+def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    """The session's row and its directory's mtime say that it is used now. Raises SessionError."""
+    record = _touch_row(place, session_id, now, by)
+    stamp = (record.last_touch_at * 1000, record.last_touch_at * 1000)
+    try:
+        os.utime(session_id, ns=stamp, dir_fd=place.root.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        # A sweep has it in the trash just now; it will find the touch and bring it back.
+        if not record.trash or not _stamp_in_trash(place, record.trash, stamp):
+            raise SessionEnded("The session's directory is gone.") from None
+    return record
+
+
+def _stamp_in_trash(place: Place, entry: str, stamp: tuple[int, int]) -> bool:
+    try:
+        os.utime(entry, ns=stamp, dir_fd=place.root.trash, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    for _ in range(_TRIES):
+        with place.database.write() as connection:
+            if touched := states.touch(connection, place.root_id, session_id, now):
+                return touched
+        row = _found(place, session_id, now, by)
+        if row.state in ENDED:
+            raise ended_error(row)
+        if row.state == State.CLAIMING:
+            raise _claiming(session_id)
+        if row.state == State.REMOVING:
+            if row.remover != Actor.SWEEP:
+                raise SessionEnded("The session is being deleted.")
+            if saved := _save_from_sweep(place, row, now, by):
+                return saved
+    raise _changing(session_id)
+
+
+def _save_from_sweep(place: Place, row: Record, now: int, by: Actor) -> Record | None:
+    """A touch wins against a sweep up to its last step, which finds the row active again."""
+    values = {"touched": True, "last_touch_at": max(now, row.last_touch_at), "remover": None}
+    why = "touched while a sweep was removing it"
+    with place.database.write() as connection:
+        return states.move(connection, Move(row, State.ACTIVE, by, why, values), now)
+
+
+# Claim
+
+
+def claim(
+    place: Place,
+    session_id: str,
+    into: str | os.PathLike[str],
+    clock: Callable[[], int],
+    by: Actor,
+) -> Record:
+    """Row, bytes and rename, row again; the second and third are durable before this returns."""
+    destination = place.claims.destination(into)
+    for _ in range(_TRIES):
+        row = _found(place, session_id, clock(), by)
+        if row.state == State.CLAIMED and row.destination == destination:
+            return row
+        if row.state == State.CLAIMING:
+            _finish_claim_of_nobody(place, row, clock())
+        elif row.state != State.ACTIVE:
+            _raise_for_claim(place, row, clock(), by)
+        else:
+            claimed = _claim_active(place, row, destination, clock, by)
+            if claimed is not None:
+                return claimed
+    raise _changing(session_id)
+
+
+def _finish_claim_of_nobody(place: Place, row: Record, now: int) -> None:
+    """A claim is nobody's when its lock can be had: a crash left it."""
+    if upkeep.finish_session(place, row, now) is upkeep.Outcome.IN_USE:
+        raise _claiming(row.session_id)
+
+
+def _raise_for_claim(place: Place, row: Record, now: int, by: Actor) -> None:
+    """Ended or being deleted: no claim. One that a sweep is removing is saved by a touch first."""
+    if row.state in ENDED:
+        raise ended_error(row)
+    if row.remover != Actor.SWEEP:
+        raise SessionEnded("The session is being deleted.")
+    touch(place, row.session_id, now, by)
+
+
+def _claim_active(
+    place: Place, row: Record, destination: str, clock: Callable[[], int], by: Actor
+) -> Record | None:
+    parent, name = place.claims.open_parent(destination)
+    try:
+        with place.hold(row.session_id, shared=False) as fd:
+            values = {"destination": destination, "inode": str(os.fstat(fd).st_ino)}
+            begin = Move(row, State.CLAIMING, by, f"claim into {destination}", values, True)
+            with place.database.write(durable=True) as connection:
+                claiming = states.move(connection, begin, clock())
+            if claiming is None:
+                return None
+            try:
+                moves.make_durable(fd)
+                moves.claim(place.root, row.session_id, parent, name)
+            except OSError as error:
+                raise _claim_failed(place, claiming, destination, error, clock(), by) from error
+            end = Move(claiming, State.CLAIMED, by, f"claimed into {destination}")
+            with place.database.write(durable=True) as connection:
+                return states.move(connection, end, clock())
+    finally:
+        os.close(parent)
+
+
+def _claim_failed(
+    place: Place, claiming: Record, destination: str, error: OSError, now: int, by: Actor
+) -> Exception:
+    """The session is active again, and why it could not be claimed."""
+    if place.claims.inode_at(destination) == claiming.inode:
+        return error  # it has moved; only its durability is in doubt, which upkeep settles
+    why = f"the claim failed: {error.strerror}"
+    back = Move(claiming, State.ACTIVE, by, why, {"destination": None})
+    with place.database.write() as connection:
+        states.move(connection, back, now)
+    if isinstance(error, FileExistsError):
+        return NameTaken(f"The claims directory already has a '{destination}'.")
+    problem = place.claims.problem()
+    return UsageError(problem) if problem else error
+
+
+# Delete
+
+
+def delete(place: Place, session_id: str, clock: Callable[[], int], by: Actor) -> str | None:
+    """Row, rename, row; the trash's entry that is to be removed. None: there was nothing.
+
+    A removal under way, a sweep's or another request's, is taken over: who comes last, has it.
+    """
+    for _ in range(_TRIES):
+        try:
+            row = _found(place, session_id, clock(), by)
+        except SessionNotFound:
+            return _delete_unknown(place, session_id)
+        if row.state == State.CLAIMING:
+            _finish_claim_of_nobody(place, row, clock())
+        elif row.state in ENDED and not _is_left(place, row):
+            return None
+        else:
+            done, entry = _delete_known(place, row, clock, by)
+            if done:
+                return entry
+    raise _changing(session_id)
+
+
+def _delete_known(
+    place: Place, row: Record, clock: Callable[[], int], by: Actor
+) -> tuple[bool, str | None]:
+    """Whether that settled it, and the entry if it is ours to remove."""
+    now = clock()
+    entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
+    inode = _inode_of(place, row.session_id) or row.inode
+    values = {"remover": str(by), "trash": entry, "inode": inode}
+    with place.database.write() as connection:
+        before = queries.record_of(connection, place.root_id, row.session_id)
+        if before is None or before.state != row.state:
+            return False, None
+        removing = states.move(connection, Move(before, State.REMOVING, by, "deleted", values), now)
+    if removing is None:
+        return False, None
+    try:
+        _into_trash(place, row.session_id, before.trash, entry)
+    except OSError as error:
+        why = f"it could not be moved into the trash: {error.strerror}"
+        _move(place, Move(removing, State.ACTIVE, by, why, {"remover": None}), clock())
+        raise
+    if _move(place, Move(removing, State.DELETED, by, "deleted"), clock()):
+        return True, entry
+    return _after_a_lost_end(place, removing, entry)
+
+
+def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -> None:
+    """The directory lies in the trash under our name, if it is anywhere: in the root, or there
+    already under the name that whom we took over from gave it."""
+    for _ in range(2):  # a sweep may be putting it back just now
+        with suppress(FileNotFoundError):
+            moves.set_aside(place.root, session_id, entry)
+            return
+        if before is not None:
+            with suppress(FileNotFoundError):
+                moves.rename_in_trash(place.root, before, entry)
+                return
+
+
+def _after_a_lost_end(place: Place, removing: Record, entry: str) -> tuple[bool, str | None]:
+    """Upkeep finished it for us, another request took it over, or upkeep took it back."""
+    with place.database.read() as connection:
+        row = queries.record_of(connection, place.root_id, removing.session_id)
+    if row is None or (row.state == State.DELETED and row.trash == entry):
+        return True, entry
+    if row.state != State.ACTIVE:
+        return True, None
+    with suppress(OSError):
+        moves.put_back(place.root, entry, removing.session_id)
+    return False, None
+
+
+def _is_left(place: Place, row: Record) -> bool:
+    """Whether anything of an ended session is left to delete: a directory that stands again, or
+    one that a sweep set aside and that waits."""
+    if _inode_of(place, row.session_id) is not None:
+        return True
+    name = TrashName.parse(row.trash or "")
+    if name is None or name.by_user:
+        return False
+    return upkeep.exists(str(name), place.root.trash)
+
+
+def _delete_unknown(place: Place, session_id: str) -> str | None:
+    """What waits in the trash may be deleted even where the ledger no longer knows of it."""
+    if not is_session_id(session_id):
+        return None
+    entry = str(moves.trash_name(session_id, by_user=True, seen=0))
+    try:
+        upkeep.take_over(place, session_id, entry)
+    except FileNotFoundError:
+        return None
+    return entry
+
+
+def _inode_of(place: Place, session_id: str) -> str | None:
+    try:
+        facts = os.stat(session_id, dir_fd=place.root.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return str(facts.st_ino) if stat.S_ISDIR(facts.st_mode) else None
+
+
+def _move(place: Place, wanted: Move, now: int) -> Record | None:
+    with place.database.write() as connection:
+        return states.move(connection, wanted, now)
+
+
+# Restore
+
+
+def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    """Touched while still in the trash, then renamed, then active: so the remover, which looks
+    before it buries, and a crash in between both find it used."""
+    if not is_session_id(session_id):
+        raise SessionNotFound(session_id)
+    entry = _restorable(place, session_id)
+    if entry is None:
+        raise SessionError(
+            f"Nothing of session {session_id} waits in the trash: it stands in the root, was "
+            "deleted by its user, or its bytes are gone."
+        )
+    try:
+        os.utime(entry, ns=(now * 1000, now * 1000), dir_fd=place.root.trash, follow_symlinks=False)
+        moves.put_back(place.root, entry, session_id)
+    except FileExistsError:
+        raise NameTaken(
+            f"Another directory stands at {place.root.path_of(session_id)}. Move it away first."
+        ) from None
+    except FileNotFoundError:
+        raise SessionError(f"The bytes of session {session_id} have just been removed.") from None
+    return _restored(place, session_id, now, by)
+
+
+def _restorable(place: Place, session_id: str) -> str | None:
+    """The entry that was set aside last."""
+    names = [
+        entry.name
+        for entry in trash_entries(place.root)
+        if entry.name and entry.name.session_id == session_id and not entry.name.by_user
+    ]
+    return str(max(names, key=lambda name: (name.seen, name.due))) if names else None
+
+
+def _restored(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    values: dict[str, Any] = {"touched": True, "last_touch_at": now, "trash": None}
+    values |= {"remover": None, "destination": None}
+    with place.database.write() as connection:
+        new = New(session_id, Origin.ADOPTED, "restored", now, now, touched=True)
+        made = states.insert(connection, place.root_id, [new], by, now)
+        if session_id in made:
+            return made[session_id]
+        row = queries.record_of(connection, place.root_id, session_id)
+        if row is not None and (row.state in ENDED or row.remover == Actor.SWEEP):
+            moved = states.move(connection, Move(row, State.ACTIVE, by, "restored", values), now)
+            if moved is not None:
+                return moved
+    if row is None or row.state != State.ACTIVE:
+        raise _changing(session_id)
+    return row
+
+
+# One file
+
+
+def open_file(session_fd: int, name: str) -> int:
+    """A descriptor to read a regular file. Raises UsageError, FileNotFoundError, OSError."""
+    check_name(name, "A file name")
+    try:
+        fd = os.open(name, _READ, dir_fd=session_fd)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise FileNotFoundError(errno.ENOENT, "no such file", name) from None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, "no such file", name)
+
+
+def delete_file(place: Place, session_id: str, name: str, now: int, by: Actor) -> bool:
+    """The row counts it out first, so that who has lost the session touches no file of it."""
+    check_name(name, "A file name")
+    record = touch(place, session_id, now, by)
+    with place.hold(session_id, shared=True) as fd:
+        try:
+            os.close(open_file(fd, name))
+        except FileNotFoundError:
+            return False
+        size = os.stat(name, dir_fd=fd, follow_symlinks=False).st_size
+        with place.database.write() as connection:
+            counted = states.publish(
+                connection,
+                record,
+                add_bytes=-size,
+                add_files=-1,
+                most_bytes=_NO_LIMIT,
+                most_files=_NO_LIMIT,
+                now=now,
+            )
+        if counted is None:
+            raise _changing(session_id)
+        done = removal.unlink_file(name, dir_fd=fd)
+        os.utime(fd, ns=(now * 1000, now * 1000))
+        return done

@@ -1,0 +1,103 @@
+"""The only file that renames: publish, set aside, put back, restore, claim, bury.
+
+Every move is one rename between directories that are open, and never replaces a directory.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+
+from ledger import system
+from ledger.disk import HOUSE, Root, TrashName, walk
+from ledger.removal import DEAD
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def new_id(length: int = 26) -> str:
+    """Random lower-case base32 characters from a secure source, 5 bits each."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(length))
+
+
+def trash_name(session_id: str, *, by_user: bool, seen: int, due: int = 0) -> TrashName:
+    """A new name in the trash; see `disk.TrashName` for its parts."""
+    return TrashName(by_user, seen, due, new_id(10), session_id)
+
+
+def set_aside(root: Root, session_id: str, name: str) -> None:
+    """The session's directory is in the trash. Raises OSError: FileNotFoundError when it is not
+    in the root, EBUSY when it is a mount point."""
+    system.rename_noreplace(session_id, name, src_dir_fd=root.fd, dst_dir_fd=root.trash)
+
+
+def put_back(root: Root, name: str, session_id: str) -> None:
+    """The directory is in the root again. Raises FileExistsError when its name is taken."""
+    system.rename_noreplace(name, session_id, src_dir_fd=root.trash, dst_dir_fd=root.fd)
+
+
+def rename_in_trash(root: Root, name: str, new: str) -> None:
+    """The entry of the trash bears the new name. Raises FileNotFoundError when it is gone."""
+    system.rename_noreplace(name, new, src_dir_fd=root.trash, dst_dir_fd=root.trash)
+
+
+def bury(root: Root, name: str, *, dir_fd: int | None = None) -> str:
+    """The entry is dead: nobody brings it back. Its new name; FileNotFoundError when it is gone."""
+    dead = DEAD + new_id(16)
+    source = root.trash if dir_fd is None else dir_fd
+    system.rename_noreplace(name, dead, src_dir_fd=source, dst_dir_fd=root.trash)
+    return dead
+
+
+def publish_directory(root: Root, incoming: str, session_id: str) -> None:
+    """A directory made in `incoming` is a session's directory, with all that is in it."""
+    system.rename_noreplace(incoming, session_id, src_dir_fd=root.incoming, dst_dir_fd=root.fd)
+
+
+def publish_file(source: str, name: str, *, incoming_fd: int, session_fd: int) -> None:
+    """A file is in the session; one of that name is replaced by it."""
+    os.rename(source, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)
+
+
+def publish_new_file(source: str, name: str, *, incoming_fd: int, session_fd: int) -> None:
+    """A file is in the session. Raises FileExistsError when one of that name is there."""
+    system.rename_noreplace(source, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)
+
+
+def claim(root: Root, session_id: str, parent_fd: int, name: str) -> None:
+    """The session's directory is the claimed one, durably. Raises FileExistsError."""
+    system.rename_noreplace(session_id, name, src_dir_fd=root.fd, dst_dir_fd=parent_fd)
+    os.fsync(parent_fd)
+    os.fsync(root.fd)
+
+
+def probe(root: Root, name: str, claims_fd: int) -> None:
+    """A directory of `incoming` is in the claims directory. Raises OSError where none can go."""
+    system.rename_noreplace(name, name, src_dir_fd=root.incoming, dst_dir_fd=claims_fd)
+
+
+def make_durable(fd: int) -> None:
+    """Every file and directory below an open directory is on stable storage. Raises OSError."""
+    for parent, _, name, facts in walk(fd):
+        if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode):
+            entry = os.open(name, _READ, dir_fd=parent)
+            try:
+                os.fsync(entry)
+            finally:
+                os.close(entry)
+    os.fsync(fd)
+
+
+def write_root_id(root: Root, root_id: str) -> None:
+    """The root bears this id, durably."""
+    draft = f"{HOUSE}/root-id.new"
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644, dir_fd=root.fd)
+    with os.fdopen(fd, "w") as file:
+        file.write(root_id + "\n")
+        file.flush()
+        os.fsync(fd)
+    os.rename(draft, f"{HOUSE}/root-id", src_dir_fd=root.fd, dst_dir_fd=root.fd)
+    os.fsync(root.house)
+    os.fsync(root.fd)

@@ -1,0 +1,79 @@
+"""One root and its ledger, paired and open: what every operation works on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ledger import system
+from ledger.claims import Claims
+from ledger.database import Database, Reserve
+from ledger.disk import Root, open_directory
+from ledger.errors import SessionBusy, SessionNotFound
+from ledger.models import short
+from ledger.settings import Settings
+
+# A report's probe holds a directory's lock for microseconds, a sweep for the time of a look.
+_PATIENCE_S = {True: 5.0, False: 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One root and its ledger, open."""
+
+    settings: Settings
+    root: Root
+    claims: Claims
+    database: Database
+    reserve: Reserve
+    root_id: str
+
+    def close(self) -> None:
+        self.claims.close()
+        self.root.close()
+        self.database.close()
+
+    @contextmanager
+    def hold(self, session_id: str, *, shared: bool) -> Iterator[int]:
+        """The session's directory, open and locked: no sweep, and no claim, comes in between.
+
+        Raises SessionBusy when somebody else keeps it, SessionNotFound when it is not there.
+        """
+        fd = self._locked(session_id, shared=shared)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _locked(self, session_id: str, *, shared: bool) -> int:
+        lock = system.lock_shared if shared else system.lock_exclusive
+        deadline = time.monotonic() + _PATIENCE_S[shared]
+        while True:
+            try:
+                fd = open_directory(session_id, dir_fd=self.root.fd)
+            except (FileNotFoundError, NotADirectoryError):
+                raise SessionNotFound(session_id) from None
+            try:
+                if lock(fd) and self.stands(session_id, fd):
+                    return fd
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+            if time.monotonic() > deadline:
+                raise SessionBusy(
+                    f"Session {short(session_id)}… is in use by another upload or program; "
+                    "try again in a moment."
+                )
+            time.sleep(0.005)
+
+    def stands(self, session_id: str, fd: int) -> bool:
+        """Whether the open directory is the one that stands at the session's name."""
+        try:
+            there = os.stat(session_id, dir_fd=self.root.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(there, os.fstat(fd))

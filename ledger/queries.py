@@ -1,0 +1,194 @@
+"""What is read from the ledger: sessions by id and in pages, events, sweeps, counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+
+from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State
+from ledger.plan import FUTURE_US
+
+SORTS = ("created_at", "last_touch_at", "bytes", "files", "state")
+_COLUMNS = SESSIONS.c
+_PAGE = 1000
+
+
+def record_of(connection: Connection, root_id: str, session_id: str) -> Record | None:
+    return records_of(connection, root_id, [session_id]).get(session_id)
+
+
+def records_of(connection: Connection, root_id: str, ids: Iterable[str]) -> dict[str, Record]:
+    """The rows of those ids that have one, by id."""
+    query = select(SESSIONS).where(_COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(list(ids)))
+    return {row.session_id: Record(*row) for row in connection.execute(query)}
+
+
+def is_elsewhere(connection: Connection, root_id: str, session_id: str) -> bool:
+    """Whether another root of this ledger has a session of this id."""
+    query = select(_COLUMNS.pk).where(
+        _COLUMNS.session_id == session_id, _COLUMNS.root_id != root_id
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def unfinished(connection: Connection, root_id: str, after: int, most: int) -> list[Record]:
+    """Sessions being claimed or removed, in the order of their keys, from behind `after`."""
+    query = (
+        select(SESSIONS)
+        .where(
+            _COLUMNS.root_id == root_id,
+            _COLUMNS.state.in_([str(State.CLAIMING), str(State.REMOVING)]),
+            _COLUMNS.pk > after,
+        )
+        .order_by(_COLUMNS.pk)
+        .limit(most)
+    )
+    return [Record(*row) for row in connection.execute(query)]
+
+
+def active_ids(connection: Connection, root_id: str, after: int, most: int) -> Sequence[Row[Any]]:
+    """`(pk, session_id, last_touch_at, bytes)` of active sessions, from behind the key `after`."""
+    query = (
+        select(_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.last_touch_at, _COLUMNS.bytes)
+        .where(
+            _COLUMNS.root_id == root_id,
+            _COLUMNS.state == str(State.ACTIVE),
+            _COLUMNS.pk > after,
+        )
+        .order_by(_COLUMNS.pk)
+        .limit(most)
+    )
+    return list(connection.execute(query))
+
+
+def totals(connection: Connection, root_id: str) -> tuple[int, int]:
+    """How many sessions are active, and the bytes they hold as the ledger knows them."""
+    query = select(func.count(), func.coalesce(func.sum(_COLUMNS.bytes), 0)).where(
+        _COLUMNS.root_id == root_id,
+        _COLUMNS.state.in_([str(State.ACTIVE), str(State.CLAIMING)]),
+    )
+    row = connection.execute(query).one()
+    return int(row[0]), int(row[1])
+
+
+def counts_by_state(connection: Connection, root_id: str) -> dict[str, int]:
+    query = (
+        select(_COLUMNS.state, func.count())
+        .where(_COLUMNS.root_id == root_id)
+        .group_by(_COLUMNS.state)
+    )
+    found = {row[0]: int(row[1]) for row in connection.execute(query)}
+    return {state.value: found.get(state.value, 0) for state in State}
+
+
+def is_fresh(last_touch_at: int, now: int, max_age: int) -> bool:
+    """Whether the ledger alone knows the session to be live, so that no one need look."""
+    return now - max_age <= last_touch_at <= now + FUTURE_US
+
+
+# Pages by keyset: the last row's sort value and key name the next page's beginning.
+
+
+def page(
+    connection: Connection,
+    root_id: str,
+    *,
+    sort: str = "-created_at",
+    after: tuple[Any, int] | None = None,
+    most: int = 100,
+    state: str | None = None,
+    q: str | None = None,
+) -> list[Record]:
+    """One page of sessions in the order of `sort` (`-` descending), from behind `after`."""
+    query = filtered(select(SESSIONS), root_id, state=state, q=q)
+    query = ordered(query, sort, after).limit(most)
+    return [Record(*row) for row in connection.execute(query)]
+
+
+def filtered(
+    query: Select[Any], root_id: str, *, state: str | None = None, q: str | None = None
+) -> Select[Any]:
+    query = query.where(_COLUMNS.root_id == root_id)
+    if state:
+        query = query.where(_COLUMNS.state == state)
+    if q:
+        query = query.where(
+            or_(
+                _COLUMNS.session_id.icontains(q, autoescape=True),
+                _COLUMNS.label.icontains(q, autoescape=True),
+            )
+        )
+    return query
+
+
+def ordered(query: Select[Any], sort: str, after: tuple[Any, int] | None) -> Select[Any]:
+    column, key = _COLUMNS[sort.removeprefix("-")], _COLUMNS.pk
+    down = sort.startswith("-")
+    if after is not None:
+        value, pk = after
+        if down:
+            query = query.where(or_(column < value, and_(column == value, key < pk)))
+        else:
+            query = query.where(or_(column > value, and_(column == value, key > pk)))
+    if down:
+        return query.order_by(column.desc(), key.desc())
+    return query.order_by(column, key)
+
+
+def session_events(connection: Connection, pk: int, most: int = 1000) -> Sequence[Row[Any]]:
+    """The life of one session, oldest first."""
+    query = (
+        select(EVENTS)
+        .where(EVENTS.c.session_pk == pk)
+        .order_by(EVENTS.c.event_id.desc())
+        .limit(most)
+    )
+    return list(reversed(connection.execute(query).all()))
+
+
+def events(
+    connection: Connection, root_id: str, *, before: int | None = None, most: int = 100
+) -> Sequence[Row[Any]]:
+    """What happened, newest first, from before the event `before`."""
+    query = select(EVENTS).where(EVENTS.c.root_id == root_id)
+    if before is not None:
+        query = query.where(EVENTS.c.event_id < before)
+    return connection.execute(query.order_by(EVENTS.c.event_id.desc()).limit(most)).all()
+
+
+def events_after(
+    connection: Connection, root_id: str, after: int, most: int = 500
+) -> Sequence[Row[Any]]:
+    """What happened since the event `after`, oldest first."""
+    query = (
+        select(EVENTS)
+        .where(EVENTS.c.root_id == root_id, EVENTS.c.event_id > after)
+        .order_by(EVENTS.c.event_id)
+        .limit(most)
+    )
+    return connection.execute(query).all()
+
+
+def last_event(connection: Connection) -> int:
+    return int(connection.execute(select(func.max(EVENTS.c.event_id))).scalar() or 0)
+
+
+def sweeps(
+    connection: Connection, root_id: str, *, before: int | None = None, most: int = 100
+) -> Sequence[Row[Any]]:
+    """Past and running sweeps, newest first."""
+    query = select(SWEEPS).where(SWEEPS.c.root_id == root_id)
+    if before is not None:
+        query = query.where(SWEEPS.c.sweep_id < before)
+    return connection.execute(query.order_by(SWEEPS.c.sweep_id.desc()).limit(most)).all()
+
+
+def sweep(connection: Connection, root_id: str, sweep_id: int) -> Row[Any] | None:
+    query = select(SWEEPS).where(SWEEPS.c.root_id == root_id, SWEEPS.c.sweep_id == sweep_id)
+    return connection.execute(query).first()
+
+
+def roots(connection: Connection) -> Sequence[Row[Any]]:
+    return connection.execute(select(ROOTS)).all()

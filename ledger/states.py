@@ -1,0 +1,274 @@
+"""Every change of a session's state there is, beside the one table of its transitions.
+
+Each is one conditional UPDATE in a short write transaction, with its event beside it. Whoever
+changes no row has lost the race, and does nothing to the disk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, case, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from ledger.models import ENDED, EVENTS, SESSIONS, Actor, Origin, Record, State, short
+
+# From each state, where a session can go. Every ended one can come back: revived or restored
+# (active), or removed once more when its directory stands again (removing).
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.ACTIVE: frozenset({State.CLAIMING, State.REMOVING, State.MISSING}),
+    State.CLAIMING: frozenset({State.CLAIMED, State.ACTIVE}),
+    State.REMOVING: frozenset({State.DELETED, State.EXPIRED, State.ACTIVE, State.REMOVING}),
+    **dict.fromkeys(ENDED, frozenset({State.ACTIVE, State.REMOVING})),
+}
+
+_COLUMNS = SESSIONS.c
+_UNENDED = {"ended_at": None, "ended_by": None, "ended_why": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One change of state that is wanted.
+
+    A sweep moves a session only as it judged it; a user, in whatever version its state is.
+    """
+
+    record: Record
+    to: State
+    by: Actor
+    why: str
+    values: dict[str, Any] = field(default_factory=dict)
+    any_version: bool = False
+
+
+def move(connection: Connection, wanted: Move, now: int) -> Record | None:
+    """The session after its move; None when the race was lost."""
+    return move_all(connection, [wanted], now).get(wanted.record.pk)
+
+
+def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int, Record]:
+    """Carries out those moves whose session is still as its record says; those, by their key."""
+    standing = _lock(connection, [move.record.pk for move in wanted])
+    moved: list[tuple[Move, Record]] = []
+    for want in wanted:
+        if want.to not in TRANSITIONS[State(want.record.state)]:
+            raise ValueError(f"no session goes from {want.record.state} to {want.to}")
+        found = standing.get(want.record.pk)
+        if found is None or found.state != want.record.state:
+            continue
+        if want.any_version or found.version == want.record.version:
+            moved.append((want, _after(found, want, now)))
+    if moved:
+        connection.execute(_UPDATE, [_parameters(record) for _, record in moved])
+        connection.execute(EVENTS.insert(), [_event(*pair, now) for pair in moved])
+    return {record.pk: record for _, record in moved}
+
+
+def _lock(connection: Connection, keys: Sequence[int]) -> dict[int, Record]:
+    """The rows as they stand; nobody else changes them before this transaction ends."""
+    query = select(SESSIONS).where(_COLUMNS.pk.in_(keys)).order_by(_COLUMNS.pk)
+    return {row.pk: Record(*row) for row in connection.execute(query.with_for_update())}
+
+
+def _after(found: Record, want: Move, now: int) -> Record:
+    values: dict[str, Any] = {"state": want.to, "version": found.version + 1}
+    if want.to in ENDED:
+        values |= {"ended_at": now, "ended_by": str(want.by), "ended_why": want.why}
+    else:
+        values |= _UNENDED
+    return dataclasses.replace(found, **values | want.values)
+
+
+_CHANGED = (
+    "state",
+    "version",
+    "touched",
+    "last_touch_at",
+    "bytes",
+    "files",
+    "inode",
+    "remover",
+    "trash",
+    "destination",
+    "ended_at",
+    "ended_by",
+    "ended_why",
+)
+_UPDATE = (
+    update(SESSIONS)
+    .where(_COLUMNS.pk == bindparam("its_pk"), _COLUMNS.version == bindparam("its_version"))
+    .values({name: bindparam(f"new_{name}") for name in _CHANGED})
+)
+
+
+def _parameters(record: Record) -> dict[str, Any]:
+    values = {f"new_{name}": getattr(record, name) for name in _CHANGED}
+    return {**values, "its_pk": record.pk, "its_version": record.version - 1}
+
+
+def _event(want: Move, record: Record, now: int) -> dict[str, Any]:
+    return event(record, want.record.state, want.to, want.by, want.why, now)
+
+
+def event(
+    record: Record, before: str | None, after: str | None, by: Actor, why: str, now: int
+) -> dict[str, Any]:
+    return {
+        "root_id": record.root_id,
+        "at": now,
+        "session_pk": record.pk,
+        "session": short(record.session_id),
+        "from_state": before,
+        "to_state": after,
+        "by": str(by),
+        "why": why,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A session to be written for the first time."""
+
+    session_id: str
+    origin: Origin
+    why: str
+    last_touch_at: int
+    created_at: int
+    touched: bool = False
+    label: str | None = None
+    state: State = State.ACTIVE
+    bytes: int = 0
+    files: int = 0
+    inode: str | None = None
+    remover: Actor | None = None
+    trash: str | None = None
+
+
+def insert(
+    connection: Connection, root_id: str, wanted: Sequence[New], by: Actor, now: int
+) -> dict[str, Record]:
+    """Writes those sessions that have no row yet; those, by their id."""
+    if not wanted:
+        return {}
+    why = {new.session_id: new.why for new in wanted}
+    rows = [
+        {
+            **{f.name: getattr(new, f.name) for f in dataclasses.fields(new) if f.name != "why"},
+            "root_id": root_id,
+            "version": 1,
+            "origin": str(new.origin),
+            "state": str(new.state),
+            "remover": new.remover and str(new.remover),
+        }
+        for new in wanted
+    ]
+    made = [Record(*row) for row in connection.execute(_upsert(connection), rows)]
+    if made:
+        events = [event(r, None, r.state, by, why[r.session_id], now) for r in made]
+        connection.execute(EVENTS.insert(), events)
+    return {record.session_id: record for record in made}
+
+
+def _upsert(connection: Connection) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(SESSIONS).on_conflict_do_nothing(
+        index_elements=["root_id", "session_id"]
+    )
+    return statement.returning(*SESSIONS.c)
+
+
+def _later(column: Any, at: Any) -> Any:
+    return case((column < at, at), else_=column)
+
+
+_TOUCH = (
+    update(SESSIONS)
+    .where(
+        _COLUMNS.root_id == bindparam("its_root"),
+        _COLUMNS.session_id == bindparam("its_id"),
+        _COLUMNS.state == str(State.ACTIVE),
+    )
+    .values(
+        version=_COLUMNS.version + 1,
+        touched=True,
+        last_touch_at=_later(_COLUMNS.last_touch_at, bindparam("now")),
+    )
+    .returning(*SESSIONS.c)
+)
+
+
+def touch(connection: Connection, root_id: str, session_id: str, now: int) -> Record | None:
+    """Touches an active session; None when it is not active. A touch never moves one back."""
+    row = connection.execute(
+        _TOUCH, {"its_root": root_id, "its_id": session_id, "now": now}
+    ).one_or_none()
+    return Record(*row) if row else None
+
+
+def heal(connection: Connection, record: Record, at: int, size: int, files: int) -> bool:
+    """Sets an active session's last touch to what the disk knows, if nobody touched it since."""
+    changed = connection.execute(
+        update(SESSIONS)
+        .where(
+            _COLUMNS.pk == record.pk,
+            _COLUMNS.state == str(State.ACTIVE),
+            _COLUMNS.version == record.version,
+        )
+        .values(last_touch_at=at, version=_COLUMNS.version + 1, bytes=size, files=files)
+    )
+    return changed.rowcount == 1
+
+
+def publish(
+    connection: Connection,
+    record: Record,
+    *,
+    add_bytes: int,
+    add_files: int,
+    most_bytes: int,
+    most_files: int,
+    now: int,
+) -> Record | None:
+    """Counts files into an active session, within its limits, as a touch; None when it cannot."""
+    row = connection.execute(
+        update(SESSIONS)
+        .where(
+            _COLUMNS.pk == record.pk,
+            _COLUMNS.state == str(State.ACTIVE),
+            _COLUMNS.bytes + add_bytes <= most_bytes,
+            _COLUMNS.files + add_files <= most_files,
+        )
+        .values(
+            version=_COLUMNS.version + 1,
+            touched=True,
+            last_touch_at=_later(_COLUMNS.last_touch_at, now),
+            bytes=_at_least_zero(_COLUMNS.bytes + add_bytes),
+            files=_at_least_zero(_COLUMNS.files + add_files),
+        )
+        .returning(*SESSIONS.c)
+    ).one_or_none()
+    return Record(*row) if row else None
+
+
+def _at_least_zero(value: Any) -> Any:
+    return case((value < 0, 0), else_=value)
+
+
+def created(connection: Connection, record: Record, label: str | None, now: int) -> Record | None:
+    """Makes a row that a cross-check adopted between directory and row the creator's own."""
+    row = connection.execute(
+        update(SESSIONS)
+        .where(_COLUMNS.pk == record.pk, _COLUMNS.state == str(State.ACTIVE))
+        .values(
+            label=label,
+            origin=str(Origin.CREATED),
+            touched=True,
+            version=_COLUMNS.version + 1,
+            last_touch_at=_later(_COLUMNS.last_touch_at, now),
+        )
+        .returning(*SESSIONS.c)
+    ).one_or_none()
+    return Record(*row) if row else None

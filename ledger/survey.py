@@ -1,0 +1,249 @@
+"""Looks: ledger rows and disk facts side by side, streamed, as frozen evidence.
+
+The comparison in bulk only raises suspicion. `Survey` names the suspects; `gather` reads each
+of them, row and then disk.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from ledger import queries, system
+from ledger.disk import (
+    Root,
+    TrashName,
+    examine,
+    is_session_id,
+    look,
+    newer_than,
+    open_directory,
+)
+from ledger.models import Record, State
+from ledger.place import Place
+from ledger.plan import ABSENT, Action, Evidence, Facts, Finding, Kind, Policy, Verdict
+from ledger.removal import DEAD
+from ledger.settings import HOUR_US
+
+BATCH = 64
+_NAMES_AT_ONCE = 500
+_ROWS_AT_ONCE = 2000
+
+
+class Survey:
+    """One pass over a root: who is live by the ledger's own word, and who must be looked at.
+
+    Memory is 8 bytes a session: names are kept as hashes, salted anew in each process, so that
+    two which collide hide a missing session from one run only.
+    """
+
+    def __init__(
+        self, place: Place, now: int, policy: Policy, on_seen: Callable[[int], None]
+    ) -> None:
+        self.live = 0
+        self.live_bytes = 0
+        self._place = place
+        self._now = now
+        self._policy = policy
+        self._on_seen = on_seen
+        self._names = array("q")
+
+    def suspects(self) -> Iterator[list[str]]:
+        """Names to be looked at, in batches; first those on the disk, then those that are not."""
+        yield from _batched(self._on_disk())
+        self._names = array("q", sorted(self._names))
+        yield from _batched(self._only_in_ledger())
+
+    def _on_disk(self) -> Iterator[str]:
+        names: list[str] = []
+        for entry in self._place.root.names():
+            self._names.append(hash(entry.name))
+            if not is_session_id(entry.name):
+                yield entry.name
+                continue
+            names.append(entry.name)
+            if len(names) == _NAMES_AT_ONCE:
+                yield from self._doubtful(names)
+                names = []
+        yield from self._doubtful(names)
+
+    def _doubtful(self, names: list[str]) -> Iterator[str]:
+        """Those that the ledger does not know to be live."""
+        self._on_seen(len(names))
+        with self._place.database.read() as connection:
+            rows = queries.records_of(connection, self._place.root_id, names)
+        for name in names:
+            row = rows.get(name)
+            fresh = row is not None and queries.is_fresh(
+                row.last_touch_at, self._now, self._policy.max_age
+            )
+            if row is not None and fresh and row.state == State.ACTIVE:
+                self.live += 1
+                self.live_bytes += row.bytes
+            else:
+                yield name
+
+    def _only_in_ledger(self) -> Iterator[str]:
+        after = 0
+        while True:
+            with self._place.database.read() as connection:
+                rows = queries.active_ids(connection, self._place.root_id, after, _ROWS_AT_ONCE)
+            for row in rows:
+                if not self._is_on_disk(row.session_id):
+                    yield row.session_id
+            if len(rows) < _ROWS_AT_ONCE:
+                return
+            after = rows[-1].pk
+
+    def _is_on_disk(self, name: str) -> bool:
+        wanted = hash(name)
+        at = bisect_left(self._names, wanted)
+        return at < len(self._names) and self._names[at] == wanted
+
+
+def _batched(names: Iterator[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for name in names:
+        batch.append(name)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+@dataclass(slots=True)
+class Suspect:
+    """One session's evidence, and its directory, open and locked, where a sweep asked for it."""
+
+    evidence: Evidence
+    fd: int | None = None
+
+    def release(self) -> None:
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+def gather(
+    place: Place,
+    names: Sequence[str],
+    now: int,
+    mounts: frozenset[str],
+    *,
+    keep: bool = False,
+) -> list[Suspect]:
+    """The evidence on each of the names, its row read before its directory.
+
+    A directory that is not there is looked for twice. With `keep`, the directories come back
+    open and exclusively locked, to be released by the caller.
+    """
+    with place.database.read() as connection:
+        rows = queries.records_of(connection, place.root_id, filter(is_session_id, names))
+    suspects: list[Suspect] = []
+    try:
+        for name in names:
+            suspects.append(_suspect(place, name, rows.get(name), now, mounts, keep))
+    except BaseException:
+        for suspect in suspects:
+            suspect.release()
+        raise
+    return suspects
+
+
+def _suspect(
+    place: Place, name: str, row: Record | None, now: int, mounts: frozenset[str], keep: bool
+) -> Suspect:
+    if not is_session_id(name):
+        return Suspect(Evidence(name, None, Facts(Kind.FOREIGN, "a name that is no session id")))
+    found = examine(place.root, name, now, mounts, keep=keep)
+    if found.facts.kind is Kind.ABSENT and row is not None:
+        if row.state == State.CLAIMING:
+            return Suspect(Evidence(name, row, _at_destination(place, row)))
+        place.root.check()
+        found = examine(place.root, name, now, mounts, keep=keep)
+    return Suspect(Evidence(name, row, found.facts), found.fd)
+
+
+def _at_destination(place: Place, row: Record) -> Facts:
+    """A claim is somebody's as long as the directory's lock is held, wherever it stands."""
+    with suppress(OSError):
+        parent, name = place.claims.open_parent(row.destination or "")
+        try:
+            fd = open_directory(name, dir_fd=parent)
+        finally:
+            os.close(parent)
+        try:
+            held = not system.lock_exclusive(fd)
+        finally:
+            os.close(fd)
+        return replace(ABSENT, in_use=held)
+    return ABSENT
+
+
+def mounts_in(root: Root) -> frozenset[str]:
+    """Where other file systems are mounted in the root; read anew for each run."""
+    return system.mounts_below(root.real)
+
+
+@dataclass(frozen=True, slots=True)
+class TrashEntry:
+    """One directory in the trash; `name` None: a dead one, of which only bytes are left."""
+
+    entry: str
+    name: TrashName | None
+
+
+def trash_entries(root: Root) -> Iterator[TrashEntry]:
+    """What lies in the trash; names that are not ours are passed over."""
+    for entry in os.listdir(root.trash):
+        name = TrashName.parse(entry)
+        if name is not None or entry.startswith(DEAD):
+            yield TrashEntry(entry, name)
+
+
+def judge_trash(root: Root, entry: TrashEntry, now: int) -> tuple[Verdict, Facts] | None:
+    """What a sweep does with an entry of the trash; None when it is gone by now."""
+    name = entry.name
+    if name is None:
+        return Verdict(Finding.UNFINISHED, Action.FINISH, "its removal was interrupted"), ABSENT
+    try:
+        facts = _facts_in_trash(root, entry.entry, now)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        facts = Facts(Kind.UNREADABLE, error.strerror or str(error))
+    if name.by_user:
+        why = "deleted by its user; its bytes are still to be removed"
+        return Verdict(Finding.UNFINISHED, Action.FINISH, why, name.seen), facts
+    if name.due <= now:
+        why = "set aside, and due to be removed"
+        return Verdict(Finding.UNFINISHED, Action.FINISH, why, name.seen), facts
+    hours = (name.due - now) / HOUR_US
+    why = f"set aside; restorable, and removed in {hours:.1f} h"
+    return Verdict(Finding.WAITING, Action.KEEP, why, name.seen), facts
+
+
+def _facts_in_trash(root: Root, entry: str, now: int) -> Facts:
+    fd = open_directory(entry, dir_fd=root.trash)
+    try:
+        return look(fd, now)
+    finally:
+        os.close(fd)
+
+
+def leftovers(root: Root, now: int) -> Iterator[str]:
+    """Uploads in `incoming` that nobody is at: unlocked, and an hour old."""
+    for entry in os.listdir(root.incoming):
+        with suppress(OSError):
+            fd = open_directory(entry, dir_fd=root.incoming)
+            try:
+                old = os.fstat(fd).st_mtime_ns // 1000 < now - HOUR_US
+                if old and not newer_than(fd, now - HOUR_US, now) and system.lock_exclusive(fd):
+                    yield entry
+            finally:
+                os.close(fd)

@@ -1,0 +1,361 @@
+"""What time asks for: finishes what a crash left, removes what is due, prunes history."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+
+from sqlalchemy import delete, select
+
+from ledger import moves, queries, removal, states, system
+from ledger.disk import TrashName, newer_than, open_directory
+from ledger.errors import CoatcheckError
+from ledger.models import ENDED, EVENTS, SESSIONS, SWEEPS, Actor, Record, State
+from ledger.place import Place
+from ledger.removal import Removed
+from ledger.settings import DAY_US, HOUR_US
+from ledger.states import Move
+
+_PRUNED_AT_ONCE = 500
+
+
+class Outcome(StrEnum):
+    """What came of finishing one thing."""
+
+    DONE = "done"
+    REMOVED = "removed"  # done, and its directory left the root
+    IN_USE = "in_use"
+    CHANGED = "changed"  # somebody else was first
+
+
+# A session whose claim or removal was interrupted
+
+
+def finish_session(place: Place, record: Record, now: int) -> Outcome:
+    """Rolls an interrupted claim or removal forward or back. Raises OSError, CoatcheckError."""
+    if record.state == State.CLAIMING:
+        return _finish_claim(place, record, now)
+    if record.state != State.REMOVING:
+        return _finish_lost_removal(place, record, now)
+    if record.remover == Actor.SWEEP:
+        return _finish_sweeps_removal(place, record, now)
+    return _finish_users_removal(place, record, now)
+
+
+def _finish_claim(place: Place, record: Record, now: int) -> Outcome:
+    """Forward only where the destination is the very directory that was claimed; else back."""
+    parent, name = place.claims.open_parent(record.destination or "")
+    try:
+        fd = _open_claimed(place, record, parent, name)
+        try:
+            if fd is not None and not system.lock_exclusive(fd):
+                return Outcome.IN_USE
+            if _is_inode(name, parent, record.inode):
+                os.fsync(parent)
+                os.fsync(place.root.fd)
+                return _move(
+                    place, record, State.CLAIMED, "its interrupted claim was finished", now
+                )
+            why = "its interrupted claim was taken back"
+            return _move(place, record, State.ACTIVE, why, now, destination=None)
+        finally:
+            if fd is not None:
+                os.close(fd)
+    finally:
+        os.close(parent)
+
+
+def _open_claimed(place: Place, record: Record, parent: int, name: str) -> int | None:
+    """The directory being claimed, where it stands: at its destination, or still in the root."""
+    for folder, entry in ((parent, name), (place.root.fd, record.session_id)):
+        if _is_inode(entry, folder, record.inode):
+            with suppress(FileNotFoundError):
+                return open_directory(entry, dir_fd=folder)
+    return None
+
+
+def _finish_sweeps_removal(place: Place, record: Record, now: int) -> Outcome:
+    """A sweep's: back to active while its directory stands in the root, to be judged afresh."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        fd = open_directory(record.session_id, dir_fd=place.root.fd)
+        try:
+            if not system.lock_exclusive(fd):
+                return Outcome.IN_USE
+            why = "a sweep was interrupted before it set the session aside"
+            return _move(place, record, State.ACTIVE, why, now, trash=None, remover=None)
+        finally:
+            os.close(fd)
+    if record.trash and exists(record.trash, place.root.trash):
+        return finish_trash(place, record.trash, now)
+    return _move(place, record, State.EXPIRED, "an interrupted sweep was finished", now)
+
+
+def _finish_users_removal(place: Place, record: Record, now: int) -> Outcome:
+    """A user's: finished, unless the directory is another one or was written to since."""
+    name = TrashName.parse(record.trash or "")
+    requested = name.seen if name else 0
+    outcome = Outcome.DONE
+    if exists(record.session_id, place.root.fd) and record.trash:
+        fd = open_directory(record.session_id, dir_fd=place.root.fd)
+        try:
+            same = str(os.fstat(fd).st_ino) == record.inode
+            if not same or newer_than(fd, requested, now):
+                why = "its interrupted removal was taken back: it was used since"
+                return _move(place, record, State.ACTIVE, why, now, trash=None, remover=None)
+            moves.set_aside(place.root, record.session_id, record.trash)
+            outcome = Outcome.REMOVED
+        finally:
+            os.close(fd)
+    elif record.trash and not exists(record.trash, place.root.trash):
+        with suppress(FileNotFoundError):
+            take_over(place, record.session_id, record.trash)
+    ended = _move(place, record, State.DELETED, "its interrupted removal was finished", now)
+    return outcome if ended is Outcome.DONE else ended
+
+
+def _finish_lost_removal(place: Place, record: Record, now: int) -> Outcome:
+    """Ended, but its directory stands unchanged: a power cut took back the rename."""
+    old = TrashName.parse(record.trash or "")
+    name = moves.trash_name(
+        record.session_id,
+        by_user=record.state == State.DELETED,
+        seen=old.seen if old else record.last_touch_at,
+        due=old.due if old else 0,
+    )
+    moves.set_aside(place.root, record.session_id, str(name))
+    finish_trash(place, str(name), now)
+    return Outcome.REMOVED
+
+
+def take_over(place: Place, session_id: str, name: str) -> None:
+    """A directory that a sweep has set aside bears the user's name now.
+
+    Raises FileNotFoundError where the trash holds none of this session.
+    """
+    for entry in os.listdir(place.root.trash):
+        parsed = TrashName.parse(entry)
+        if parsed and parsed.session_id == session_id and not parsed.by_user:
+            with suppress(FileNotFoundError):
+                moves.rename_in_trash(place.root, entry, name)
+                return
+    raise FileNotFoundError(session_id)
+
+
+# An entry of the trash
+
+
+def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> Outcome:
+    """Removes what the trash holds under this name, or brings it back where it was used since.
+
+    What is not due yet stays, unless `early`. Raises OSError for bytes that cannot be removed.
+    """
+    name = TrashName.parse(entry)
+    if name is None:
+        return _remove(place, entry)
+    try:
+        fd = open_directory(entry, dir_fd=place.root.trash)
+    except FileNotFoundError:
+        return Outcome.CHANGED
+    try:
+        with place.database.read() as connection:
+            record = queries.record_of(connection, place.root_id, name.session_id)
+        mine = record if record is not None and record.trash == entry else None
+        if not name.by_user and _was_used(fd, name, mine, now):
+            return bring_back(place, entry, name, now)
+        if mine is not None and mine.state == State.REMOVING:
+            to = State.DELETED if name.by_user else State.EXPIRED
+            _move(place, mine, to, "its interrupted removal was finished", now)
+        if name.due > now and not early:
+            return Outcome.DONE
+        return bury_and_remove(place, entry)
+    finally:
+        os.close(fd)
+
+
+def _was_used(fd: int, name: TrashName, mine: Record | None, now: int) -> bool:
+    touched = mine is not None and mine.state == State.ACTIVE
+    return touched or newer_than(fd, name.seen, now)
+
+
+def bring_back(place: Place, entry: str, name: TrashName, now: int) -> Outcome:
+    """The directory is in the root again, and its session active; the ledger learns last.
+
+    Where its name is taken it stays, restorable for max age, and FileExistsError is raised.
+    """
+    try:
+        moves.put_back(place.root, entry, name.session_id)
+    except FileExistsError:
+        due = now + place.settings.max_age_us
+        later = moves.trash_name(name.session_id, by_user=False, seen=now, due=due)
+        moves.rename_in_trash(place.root, entry, str(later))
+        raise FileExistsError(
+            17, "used after it was set aside, but its name is taken: restorable from the trash"
+        ) from None
+    why = "it was used after it was set aside"
+    with place.database.write() as connection:
+        record = queries.record_of(connection, place.root_id, name.session_id)
+        if record is not None and record.trash == entry and record.state != State.ACTIVE:
+            values = {"trash": None, "remover": None, "last_touch_at": now}
+            back = Move(record, State.ACTIVE, Actor.SWEEP, why, values, any_version=True)
+            states.move(connection, back, now)
+    return Outcome.CHANGED
+
+
+def bury_and_remove(place: Place, entry: str) -> Outcome:
+    """The entry's bytes are gone; from its renaming on, nobody brings it back."""
+    try:
+        dead = moves.bury(place.root, entry)
+    except FileNotFoundError:
+        return Outcome.CHANGED
+    return _remove(place, dead)
+
+
+def _remove(place: Place, dead: str) -> Outcome:
+    """Unlinks a dead entry, unless another remover is at it. Raises OSError for what stays."""
+    try:
+        fd = open_directory(dead, dir_fd=place.root.trash)
+    except FileNotFoundError:
+        return Outcome.CHANGED
+    except NotADirectoryError:
+        fd = -1
+    try:
+        if fd >= 0 and not system.lock_exclusive(fd):
+            return Outcome.IN_USE
+        _raise_for(removal.remove_dead(place.root.trash, dead))
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return Outcome.DONE
+
+
+def _raise_for(removed: Removed) -> None:
+    if removed.failures:
+        raise OSError(0, "; ".join(removed.failures))
+
+
+def remove_leftover(place: Place, entry: str) -> None:
+    """An upload that nobody is at any more, or that its writer gives up, is gone."""
+    dead = moves.bury(place.root, entry, dir_fd=place.root.incoming)
+    _raise_for(removal.remove_dead(place.root.trash, dead))
+
+
+# The remover
+
+
+class Remover:
+    """Removes in the background what users deleted; what it leaves, the next sweep finishes."""
+
+    def __init__(self, place: Place, clock: Callable[[], int]) -> None:
+        self._place = place
+        self._clock = clock
+        self._entries: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def add(self, entry: str) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="coatcheck-remover", daemon=True
+                )
+                self._thread.start()
+        self._entries.put(entry)
+
+    def close(self) -> None:
+        """Returns when everything that was added is removed."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._entries.put(None)
+            thread.join()
+
+    def _run(self) -> None:
+        while (entry := self._entries.get()) is not None:
+            # Nothing is lost here: the entry stays in the trash, and a sweep reports why.
+            with suppress(OSError, CoatcheckError):
+                finish_trash(self._place, entry, self._clock())
+
+
+# History
+
+
+def prune(place: Place, now: int) -> int:
+    """Ended sessions, events and sweeps older than the history's days are gone; how many rows.
+
+    In small steps: each is a short transaction, so nobody waits.
+    """
+    before = now - round(place.settings.keep_history_days * DAY_US)
+    session, event, sweep = SESSIONS.c, EVENTS.c, SWEEPS.c
+    ended = (
+        select(session.pk)
+        .where(
+            session.root_id == place.root_id,
+            session.ended_at < before,
+            session.state.in_([str(state) for state in ENDED]),
+        )
+        .limit(_PRUNED_AT_ONCE)
+    )
+    # Events come in the order of their time, so the oldest are found from one end.
+    oldest = (
+        select(event.event_id, event.at)
+        .where(event.root_id == place.root_id)
+        .order_by(event.event_id)
+        .limit(_PRUNED_AT_ONCE)
+        .subquery()
+    )
+    old_events = select(oldest.c.event_id).where(oldest.c.at < before)
+    old_sweeps = (
+        select(sweep.sweep_id)
+        .where(sweep.root_id == place.root_id, sweep.finished_at < before)
+        .limit(_PRUNED_AT_ONCE)
+    )
+    gone = 0
+    for table, key, query in (
+        (SESSIONS, session.pk, ended),
+        (EVENTS, event.event_id, old_events),
+        (SWEEPS, sweep.sweep_id, old_sweeps),
+    ):
+        step = _PRUNED_AT_ONCE
+        while step == _PRUNED_AT_ONCE:
+            with place.database.write() as connection:
+                step = connection.execute(delete(table).where(key.in_(query))).rowcount
+            gone += step
+    return gone
+
+
+def prune_reports(place: Place, now: int) -> None:
+    """Lists of dry runs are kept an hour."""
+    for name in os.listdir(place.root.reports):
+        with suppress(OSError):
+            facts = os.stat(name, dir_fd=place.root.reports, follow_symlinks=False)
+            if facts.st_mtime_ns // 1000 < now - HOUR_US:
+                removal.unlink_file(name, dir_fd=place.root.reports)
+
+
+# Small words
+
+
+def _move(place: Place, record: Record, to: State, why: str, now: int, **values: object) -> Outcome:
+    with place.database.write(durable=to is State.CLAIMED) as connection:
+        wanted = Move(record, to, Actor.SWEEP, why, dict(values))
+        moved = states.move(connection, wanted, now)
+    return Outcome.DONE if moved else Outcome.CHANGED
+
+
+def exists(name: str, dir_fd: int) -> bool:
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_inode(name: str, dir_fd: int, inode: str | None) -> bool:
+    try:
+        return str(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino) == inode
+    except FileNotFoundError:
+        return False
