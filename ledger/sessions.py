@@ -12,6 +12,7 @@ from typing import Any, Self
 from ledger import adoption, guards, life, queries, sweep, system
 from ledger.disk import StoredFile, files_of, is_session_id, open_directory
 from ledger.errors import SessionNotFound, UsageError
+from ledger.health import Health, health
 from ledger.incoming import Upload
 from ledger.models import Actor, Origin, Record, State
 from ledger.place import Place
@@ -280,6 +281,10 @@ class SessionLedger:
         with self.place.database.read() as connection:
             records = queries.page(connection, self.place.root_id, **query)
         return [self.session_of(record) for record in records]
+
+    def health(self) -> Health:
+        """Whether ledger, root, clock and disk are well, in words. Raises nothing."""
+        return health(self.place)
 
     def session_of(self, record: Record) -> Session:
         path = self.place.root.path_of(record.session_id)

@@ -431,7 +431,7 @@ class _Run:
                 if newer_than(aside.fd, aside.name.seen, self.now):
                     self._bring_back(aside)
                 else:
-                    upkeep.bury_and_remove(self.place, str(aside.name))
+                    upkeep.bury_and_remove(self.place, str(aside.name), held=True)
 
     def _begin(self, judged: Sequence[tuple[Suspect, Verdict]]) -> list[_Aside]:
         """Step 1: the rows say who removes them, and under what name."""

@@ -205,16 +205,19 @@ def bring_back(place: Place, entry: str, name: TrashName, now: int) -> Outcome:
     return Outcome.CHANGED
 
 
-def bury_and_remove(place: Place, entry: str) -> Outcome:
-    """The entry's bytes are gone; from its renaming on, nobody brings it back."""
+def bury_and_remove(place: Place, entry: str, *, held: bool = False) -> Outcome:
+    """The entry's bytes are gone; from its renaming on, nobody brings it back.
+
+    `held`: the caller has its lock.
+    """
     try:
         dead = moves.bury(place.root, entry)
     except FileNotFoundError:
         return Outcome.CHANGED
-    return _remove(place, dead)
+    return _remove(place, dead, held=held)
 
 
-def _remove(place: Place, dead: str) -> Outcome:
+def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:
     """Unlinks a dead entry, unless another remover is at it. Raises OSError for what stays."""
     try:
         fd = open_directory(dead, dir_fd=place.root.trash)
@@ -223,7 +226,7 @@ def _remove(place: Place, dead: str) -> Outcome:
     except NotADirectoryError:
         fd = -1
     try:
-        if fd >= 0 and not system.lock_exclusive(fd):
+        if fd >= 0 and not held and not system.lock_exclusive(fd):
             return Outcome.IN_USE
         _raise_for(removal.remove_dead(place.root.trash, dead))
     finally:
