@@ -25,9 +25,9 @@ from ledger.errors import (
 from ledger.models import Actor, Origin, State
 from ledger.plan import Action, Finding
 from ledger.report import Entry, Report, parse_report
+from ledger.runs import Progress
 from ledger.sessions import Session, SessionLedger, SweepResult
 from ledger.settings import Settings, load_settings
-from ledger.sweep import Progress
 
 __all__ = [
     "Action",

@@ -12,10 +12,10 @@ from ledger.disk import Root, examine, is_session_id
 from ledger.models import Actor, Origin
 from ledger.place import Place
 from ledger.plan import Facts, Kind
+from ledger.runs import Progress
 from ledger.settings import Settings
 from ledger.states import New
 from ledger.survey import gather, mounts_in
-from ledger.sweep import Progress
 
 _AT_ONCE = 256
 

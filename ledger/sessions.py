@@ -18,9 +18,9 @@ from ledger.models import Actor, Origin, Record, State
 from ledger.place import Place
 from ledger.plan import Evidence, Policy, Verdict, judge
 from ledger.report import Report, moment
+from ledger.runs import Order, Progress
 from ledger.settings import HOUR_US, Settings, hours_us
 from ledger.survey import gather, mounts_in
-from ledger.sweep import Order, Progress
 from ledger.upkeep import Remover
 
 log = logging.getLogger("coatcheck")

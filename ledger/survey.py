@@ -146,8 +146,8 @@ def gather(
         rows = queries.records_of(connection, place.root_id, filter(is_session_id, names))
     suspects: list[Suspect] = []
     try:
-        for name in names:
-            suspects.append(_suspect(place, name, rows.get(name), now, mounts, keep))
+        for name in names:  # one by one, so that those before are released should one raise
+            suspects.append(_suspect(place, name, rows.get(name), now, mounts, keep))  # noqa: PERF401
     except BaseException:
         for suspect in suspects:
             suspect.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -21,6 +22,10 @@ from ledger.settings import DAY_US, HOUR_US
 from ledger.states import Move
 
 _PRUNED_AT_ONCE = 500
+NAME_TAKEN = (
+    "it was used after it was set aside, but its name is taken; it waits in the trash, restorable "
+    "for the max age"
+)
 
 
 class Outcome(StrEnum):
@@ -189,12 +194,8 @@ def bring_back(place: Place, entry: str, name: TrashName, now: int) -> Outcome:
     try:
         moves.put_back(place.root, entry, name.session_id)
     except FileExistsError:
-        due = now + place.settings.max_age_us
-        later = moves.trash_name(name.session_id, by_user=False, seen=now, due=due)
-        moves.rename_in_trash(place.root, entry, str(later))
-        raise FileExistsError(
-            17, "used after it was set aside, but its name is taken: restorable from the trash"
-        ) from None
+        postpone(place, name, now, now + place.settings.max_age_us)
+        raise FileExistsError(errno.EEXIST, NAME_TAKEN) from None
     why = "it was used after it was set aside"
     with place.database.write() as connection:
         record = queries.record_of(connection, place.root_id, name.session_id)
@@ -203,6 +204,12 @@ def bring_back(place: Place, entry: str, name: TrashName, now: int) -> Outcome:
             back = Move(record, State.ACTIVE, Actor.SWEEP, why, values, any_version=True)
             states.move(connection, back, now)
     return Outcome.CHANGED
+
+
+def postpone(place: Place, name: TrashName, now: int, due: int) -> None:
+    """The entry waits in the trash until `due`, as it is now."""
+    later = moves.trash_name(name.session_id, by_user=False, seen=now, due=due)
+    moves.rename_in_trash(place.root, str(name), str(later))
 
 
 def bury_and_remove(place: Place, entry: str, *, held: bool = False) -> Outcome:

@@ -1,0 +1,238 @@
+"""Sets stale sessions aside: row, rename, second look, row; then their bytes are removed.
+
+Until its burial whoever uses the directory wins, by a touch in the ledger or a write on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from ledger import moves, queries, states, upkeep
+from ledger.disk import TrashName, newer_than
+from ledger.models import ENDED, Actor, Origin, Record, State, short
+from ledger.place import Place
+from ledger.plan import Evidence, Facts, Verdict
+from ledger.report import Report
+from ledger.states import Move, New
+from ledger.survey import Suspect
+
+# A directory that stands again under an ended session's name is somebody else's work.
+FORGOTTEN: dict[str, Any] = {"touched": False, "destination": None}
+
+
+@dataclass(slots=True)
+class _Aside:
+    """One session on its way into the trash; `record` is its row after the last step."""
+
+    evidence: Evidence
+    fd: int
+    name: TrashName
+    why: str
+    record: Record = field(init=False)
+
+    @property
+    def entry(self) -> str:
+        return str(self.name)
+
+
+class SettingAside:
+    """Carries out the verdict `set_aside` for batches of sessions whose locks the caller holds."""
+
+    def __init__(self, place: Place, now: int, max_age: int, out: Report) -> None:
+        self._place = place
+        self._now = now
+        self._max_age = max_age
+        self._out = out
+
+    def carry_out(self, judged: Sequence[tuple[Suspect, Verdict]]) -> int:
+        """The sessions that were still as judged are out of the root; how many."""
+        begun = self._begin(judged)
+        renamed = [aside for aside in begun if self._rename(aside)]
+        unused = [aside for aside in renamed if self._is_unused(aside)]
+        ended = self._end(unused)
+        self._out.removed += len(ended)
+        for aside in ended:
+            if aside.name.due:
+                self._out.waiting += 1
+            else:
+                self._remove(aside)
+        return len(ended)
+
+    # Step 1: the rows say who removes them, and under what name
+
+    def _begin(self, judged: Sequence[tuple[Suspect, Verdict]]) -> list[_Aside]:
+        asides: dict[str, _Aside] = {}
+        for suspect, verdict in judged:
+            evidence = suspect.evidence
+            name = moves.trash_name(
+                evidence.session_id,
+                by_user=False,
+                seen=evidence.disk.mtime or 0,
+                due=verdict.due,
+            )
+            if suspect.fd is not None:
+                asides[evidence.session_id] = _Aside(evidence, suspect.fd, name, verdict.why)
+        known = [self._move(aside) for aside in asides.values() if aside.evidence.row]
+        unknown = [self._new(aside) for aside in asides.values() if not aside.evidence.row]
+        place = self._place
+        with place.database.write() as connection:
+            begun = list(states.move_all(connection, known, self._now).values())
+            begun += states.insert(
+                connection, place.root_id, unknown, Actor.SWEEP, self._now
+            ).values()
+        self._out.changed += len(asides) - len(begun)
+        for record in begun:
+            asides[record.session_id].record = record
+        return [asides[record.session_id] for record in begun]
+
+    def _move(self, aside: _Aside) -> Move:
+        row, disk = aside.evidence.row, aside.evidence.disk
+        if row is None:
+            raise ValueError("a session without a row has none to move")
+        values: dict[str, Any] = {
+            "remover": str(Actor.SWEEP),
+            "trash": aside.entry,
+            "inode": disk.inode,
+            "bytes": disk.bytes,
+            "files": disk.files,
+        }
+        values |= FORGOTTEN if row.state in ENDED else {}
+        return Move(row, State.REMOVING, Actor.SWEEP, aside.why, values)
+
+    def _new(self, aside: _Aside) -> New:
+        disk = aside.evidence.disk
+        return New(
+            aside.evidence.session_id,
+            Origin.ADOPTED,
+            aside.why,
+            last_touch_at=disk.mtime or 0,
+            created_at=disk.mtime or 0,
+            state=State.REMOVING,
+            bytes=disk.bytes,
+            files=disk.files,
+            inode=disk.inode,
+            remover=Actor.SWEEP,
+            trash=aside.entry,
+        )
+
+    # Step 2: the rename. A directory that was swapped for another goes back
+
+    def _rename(self, aside: _Aside) -> bool:
+        root, session_id = self._place.root, aside.record.session_id
+        swapped = "it was moved or replaced while a sweep judged it"
+        try:
+            if self._place.stands(session_id, aside.fd):
+                moves.set_aside(root, session_id, aside.entry)
+                there = os.stat(aside.entry, dir_fd=root.trash, follow_symlinks=False)
+                if os.path.samestat(there, os.fstat(aside.fd)):
+                    return True
+                moves.put_back(root, aside.entry, session_id)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            swapped = f"it could not be set aside: {error.strerror}"
+            self._out.fail(f"{short(session_id)}: {swapped}")
+            self._take_back(aside, swapped)
+            return False
+        self._out.changed += 1
+        self._take_back(aside, swapped)
+        return False
+
+    # The second look: anything newer in there than what was judged brings it back
+
+    def _is_unused(self, aside: _Aside) -> bool:
+        try:
+            if not newer_than(aside.fd, aside.name.seen, self._now):
+                return True
+        except OSError as error:
+            self._out.fail(f"{short(aside.record.session_id)}: {error.strerror}")
+        self._bring_back(aside)
+        return False
+
+    # Step 3: the rows say that it has ended. A touch or a DELETE since step 1 has won
+
+    def _end(self, asides: Sequence[_Aside]) -> list[_Aside]:
+        if not asides:
+            return []
+        wanted = [Move(aside.record, State.EXPIRED, Actor.SWEEP, aside.why) for aside in asides]
+        with self._place.database.write() as connection:
+            ended = states.move_all(connection, wanted, self._now)
+        won: list[_Aside] = []
+        for aside in asides:
+            if aside.record.pk in ended:
+                aside.record = ended[aside.record.pk]
+                won.append(aside)
+            else:
+                self._lost(aside)
+        return won
+
+    def _lost(self, aside: _Aside) -> None:
+        self._out.changed += 1
+        with self._place.database.read() as connection:
+            row = queries.record_of(connection, self._place.root_id, aside.record.session_id)
+        if row is None or row.state not in (State.DELETED, State.REMOVING):
+            self._put_back(aside)
+
+    # Step 4: the bytes. Looked at once more: the burial is what cannot be taken back
+
+    def _remove(self, aside: _Aside) -> None:
+        try:
+            if newer_than(aside.fd, aside.name.seen, self._now):
+                self._out.removed -= 1
+                self._bring_back(aside)
+            else:
+                upkeep.bury_and_remove(self._place, aside.entry, held=True)
+        except OSError as error:
+            said = error.strerror or error
+            self._out.fail(f"{short(aside.record.session_id)}: its bytes stay for now: {said}")
+
+    # Back
+
+    def _bring_back(self, aside: _Aside) -> None:
+        self._out.changed += 1
+        if self._put_back(aside):
+            self._take_back(aside, "it was used after it was set aside")
+
+    def _put_back(self, aside: _Aside) -> bool:
+        """The directory is in the root again; False where a DELETE or a restore has it, or where
+        its name is taken, so that it waits in the trash."""
+        root, session_id = self._place.root, aside.record.session_id
+        try:
+            moves.put_back(root, aside.entry, session_id)
+            return True
+        except FileNotFoundError:
+            return False
+        except FileExistsError:
+            due = self._now + self._max_age
+            with suppress(FileNotFoundError):
+                upkeep.postpone(self._place, aside.name, self._now, due)
+            self._out.fail(f"{short(session_id)}: {upkeep.NAME_TAKEN}")
+            return False
+
+    def _take_back(self, aside: _Aside, why: str) -> None:
+        """The row is active again, unless somebody has made something else of it since."""
+        values: dict[str, Any] = {"trash": None, "remover": None}
+        if aside.record.state in ENDED:
+            values["last_touch_at"] = self._now
+        with self._place.database.write() as connection:
+            row = queries.record_of(connection, self._place.root_id, aside.record.session_id)
+            mine = row is not None and row.trash == aside.entry
+            if row is not None and mine and row.state in (State.REMOVING, State.EXPIRED):
+                back = Move(row, State.ACTIVE, Actor.SWEEP, why, values)
+                states.move(connection, back, self._now)
+
+
+def as_on_disk(disk: Facts, at: int) -> dict[str, Any]:
+    """The values of a row whose directory stands again."""
+    return {
+        "last_touch_at": at,
+        "bytes": disk.bytes,
+        "files": disk.files,
+        "trash": None,
+        "remover": None,
+        **FORGOTTEN,
+    }

@@ -1,0 +1,139 @@
+"""One pass over a root: every suspect judged, every finding listed. A dry run is this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ledger import queries
+from ledger.disk import HOUSE, INCOMING, TRASH
+from ledger.place import Place
+from ledger.plan import Action, Evidence, Facts, Finding, Policy, Verdict, judge
+from ledger.report import Entry, Report
+from ledger.runs import Order
+from ledger.survey import (
+    BATCH,
+    Survey,
+    Suspect,
+    gather,
+    judge_trash,
+    leftovers,
+    mounts_in,
+    trash_entries,
+)
+
+LEFTOVER = Verdict(Finding.UNFINISHED, Action.FINISH, "an upload that nobody is at any more")
+
+
+class Listing:
+    """`now` is read once, so every verdict is of the same moment. `out` fills as it goes."""
+
+    def __init__(self, place: Place, order: Order, now: int) -> None:
+        self.place = place
+        self.now = now
+        self.progress = order.progress
+        self.mounts = mounts_in(place.root)
+        self.policy = order.policy
+        if order.listed is not None:
+            self.policy = Policy(order.listed.max_age_us, order.policy.undo)
+        self._keep_entries = order.keep_entries
+        self.out = Report(
+            now, place.root.path, place.root_id, self.policy.max_age, dry_run=order.dry_run
+        )
+
+    def report(self) -> Report:
+        """Every finding, and nothing done about it."""
+        self.expect()
+        listed = self._list_unfinished()
+        self._list_trash(listed)
+        for entry in leftovers(self.place.root, self.now):
+            self.list_leftover(entry)
+        for batch in self.batches(keep=False):
+            for suspect in batch:
+                verdict = self.judge(suspect)
+                if verdict and suspect.evidence.session_id not in listed:
+                    self.list(suspect.evidence, verdict)
+        return self.out
+
+    def _list_unfinished(self) -> dict[str, str | None]:
+        """Lists what is being claimed or removed; by their id, the trash names of those."""
+        listed: dict[str, str | None] = {}
+        for batch in self.unfinished():
+            for suspect in batch:
+                evidence = suspect.evidence
+                if verdict := self.judge(suspect):
+                    row = evidence.row
+                    listed[evidence.session_id] = row.trash if row else None
+                    self.list(evidence, verdict)
+        return listed
+
+    def _list_trash(self, listed: dict[str, str | None]) -> None:
+        its_row_is_listed = set(listed.values())
+        for entry in trash_entries(self.place.root):
+            if entry.entry not in its_row_is_listed and (
+                found := judge_trash(self.place.root, entry, self.now)
+            ):
+                session_id = entry.name.session_id if entry.name else None
+                self.list_in_house(found[0], session_id, TRASH, entry.entry, found[1])
+
+    # What is looked at
+
+    def judge(self, suspect: Suspect) -> Verdict | None:
+        return judge(suspect.evidence, self.now, self.policy)
+
+    def unfinished(self) -> Iterator[list[Suspect]]:
+        """Sessions whose claim or removal the ledger has as under way, in batches."""
+        after = 0
+        while True:
+            with self.place.database.read() as connection:
+                rows = queries.unfinished(connection, self.place.root_id, after, BATCH)
+            if not rows:
+                return
+            after = rows[-1].pk
+            names = [row.session_id for row in rows]
+            yield gather(self.place, names, self.now, self.mounts)
+
+    def batches(self, *, keep: bool) -> Iterator[list[Suspect]]:
+        """The root's suspects, in batches; `keep`: open and locked while one is in hand."""
+        survey = Survey(self.place, self.now, self.policy, self.progress.advance)
+        for names in survey.suspects():
+            if self.progress.cancel.is_set():
+                break
+            suspects = gather(self.place, names, self.now, self.mounts, keep=keep)
+            try:
+                yield suspects
+            finally:
+                for suspect in suspects:
+                    suspect.release()
+        self.out.count(Finding.LIVE, size=survey.live_bytes, sessions=survey.live)
+
+    def expect(self) -> None:
+        """Sets the progress's total to what the ledger has."""
+        with self.place.database.read() as connection:
+            self.progress.total, _ = queries.totals(connection, self.place.root_id)
+
+    # What is listed
+
+    def list(self, evidence: Evidence, verdict: Verdict) -> None:
+        path = self.place.root.path_of(evidence.session_id)
+        self._add(verdict, evidence.session_id, path, evidence.disk)
+
+    def list_in_house(
+        self, verdict: Verdict, session_id: str | None, folder: str, entry: str, facts: Facts
+    ) -> None:
+        self._add(verdict, session_id, self.house_path(folder, entry), facts)
+
+    def list_leftover(self, entry: str) -> None:
+        self._add(LEFTOVER, None, self.house_path(INCOMING, entry), None)
+
+    def house_path(self, folder: str, entry: str) -> str:
+        return f"{self.place.root.path}/{HOUSE}/{folder}/{entry}"
+
+    def _add(
+        self, verdict: Verdict, session_id: str | None, path: str, facts: Facts | None
+    ) -> None:
+        files, size = (facts.files, facts.bytes) if facts else (0, 0)
+        self.out.count(verdict.finding, size=size)
+        if verdict.finding is not Finding.LIVE and self._keep_entries:
+            self.out.entries.append(
+                Entry.of(verdict, session_id, path, self.now, files=files, size=size)
+            )
