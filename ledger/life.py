@@ -83,7 +83,7 @@ def _found(place: Place, session_id: str, now: int, by: Actor) -> Record:
     except SessionNotFound:
         return _adopt(place, session_id, now, by)
     except SessionElsewhere:
-        if _inode_of(place, session_id):
+        if place.inode_of(session_id):
             return _adopt(place, session_id, now, by)
         raise
 
@@ -274,7 +274,7 @@ def _delete_known(
     """Whether that settled it, and the entry if it is ours to remove."""
     now = clock()
     entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
-    inode = _inode_of(place, row.session_id) or row.inode
+    inode = place.inode_of(row.session_id) or row.inode
     values = {"remover": str(by), "trash": entry, "inode": inode}
     with place.database.write() as connection:
         before = queries.record_of(connection, place.root_id, row.session_id)
@@ -298,9 +298,10 @@ def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -
     """The directory lies in the trash under our name, if it is anywhere: in the root, or there
     already under the name that whom we took over from gave it."""
     for _ in range(2):  # a sweep may be putting it back just now
-        with suppress(FileNotFoundError):
-            moves.set_aside(place.root, session_id, entry)
-            return
+        if place.inode_of(session_id) is not None:  # what is no directory is not ours to move
+            with suppress(FileNotFoundError):
+                moves.set_aside(place.root, session_id, entry)
+                return
         if before is not None:
             with suppress(FileNotFoundError):
                 moves.rename_in_trash(place.root, before, entry)
@@ -323,7 +324,7 @@ def _after_a_lost_end(place: Place, removing: Record, entry: str) -> tuple[bool,
 def _is_left(place: Place, row: Record) -> bool:
     """Whether anything of an ended session is left to delete: a directory that stands again, or
     one that a sweep set aside and that waits."""
-    if _inode_of(place, row.session_id) is not None:
+    if place.inode_of(row.session_id) is not None:
         return True
     name = TrashName.parse(row.trash or "")
     if name is None or name.by_user:
@@ -341,14 +342,6 @@ def _delete_unknown(place: Place, session_id: str) -> str | None:
     except FileNotFoundError:
         return None
     return entry
-
-
-def _inode_of(place: Place, session_id: str) -> str | None:
-    try:
-        facts = os.stat(session_id, dir_fd=place.root.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    return str(facts.st_ino) if stat.S_ISDIR(facts.st_mode) else None
 
 
 def _move(place: Place, wanted: Move, now: int) -> Record | None:

@@ -14,11 +14,11 @@ from ledger.survey import (
     BATCH,
     Survey,
     Suspect,
+    TrashFinding,
     gather,
-    judge_trash,
     leftovers,
     mounts_in,
-    trash_entries,
+    survey_trash,
 )
 
 LEFTOVER = Verdict(Finding.UNFINISHED, Action.FINISH, "an upload that nobody is at any more")
@@ -68,12 +68,9 @@ class Listing:
 
     def _list_trash(self, listed: dict[str, str | None]) -> None:
         its_row_is_listed = set(listed.values())
-        for entry in trash_entries(self.place.root):
-            if entry.entry not in its_row_is_listed and (
-                found := judge_trash(self.place.root, entry, self.now)
-            ):
-                session_id = entry.name.session_id if entry.name else None
-                self.list_in_house(found[0], session_id, TRASH, entry.entry, found[1])
+        for found in survey_trash(self.place, self.now):
+            if found.entry.entry not in its_row_is_listed:
+                self.list_trash(found)
 
     # What is looked at
 
@@ -117,10 +114,9 @@ class Listing:
         path = self.place.root.path_of(evidence.session_id)
         self._add(verdict, evidence.session_id, path, evidence.disk)
 
-    def list_in_house(
-        self, verdict: Verdict, session_id: str | None, folder: str, entry: str, facts: Facts
-    ) -> None:
-        self._add(verdict, session_id, self.house_path(folder, entry), facts)
+    def list_trash(self, found: TrashFinding) -> None:
+        path = self.house_path(TRASH, found.entry.entry)
+        self._add(found.verdict, found.session_id, path, found.facts)
 
     def list_leftover(self, entry: str) -> None:
         self._add(LEFTOVER, None, self.house_path(INCOMING, entry), None)

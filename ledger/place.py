@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +13,13 @@ from ledger import system
 from ledger.claims import Claims
 from ledger.database import Database, Reserve
 from ledger.disk import Root, open_directory
-from ledger.errors import SessionBusy, SessionNotFound
+from ledger.errors import SessionBusy, SessionEnded
 from ledger.models import short
 from ledger.settings import Settings
 
 # A report's probe holds a directory's lock for microseconds, a sweep for the time of a look.
 _PATIENCE_S = {True: 5.0, False: 0.5}
+_ABSENCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Place:
     def hold(self, session_id: str, *, shared: bool) -> Iterator[int]:
         """The session's directory, open and locked: no sweep, and no claim, comes in between.
 
-        Raises SessionBusy when somebody else keeps it, SessionNotFound when it is not there.
+        Raises SessionBusy when somebody else keeps it, SessionEnded when it is not there.
         """
         fd = self._locked(session_id, shared=shared)
         try:
@@ -52,23 +54,35 @@ class Place:
         lock = system.lock_shared if shared else system.lock_exclusive
         deadline = time.monotonic() + _PATIENCE_S[shared]
         while True:
+            gone = False
             try:
                 fd = open_directory(session_id, dir_fd=self.root.fd)
             except (FileNotFoundError, NotADirectoryError):
-                raise SessionNotFound(session_id) from None
-            try:
-                if lock(fd) and self.stands(session_id, fd):
-                    return fd
-            except BaseException:
+                gone = True  # for a moment only, where a sweep is just putting it back
+            else:
+                try:
+                    if lock(fd) and self.stands(session_id, fd):
+                        return fd
+                except BaseException:
+                    os.close(fd)
+                    raise
                 os.close(fd)
-                raise
-            os.close(fd)
+            if gone and time.monotonic() > deadline - _PATIENCE_S[shared] + _ABSENCE_S:
+                raise SessionEnded("The session's directory is gone.")
             if time.monotonic() > deadline:
                 raise SessionBusy(
                     f"Session {short(session_id)}… is in use by another upload or program; "
                     "try again in a moment."
                 )
             time.sleep(0.005)
+
+    def inode_of(self, session_id: str) -> str | None:
+        """The inode of the session's directory; None where none stands at its name."""
+        try:
+            facts = os.stat(session_id, dir_fd=self.root.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return str(facts.st_ino) if stat.S_ISDIR(facts.st_mode) else None
 
     def stands(self, session_id: str, fd: int) -> bool:
         """Whether the open directory is the one that stands at the session's name."""

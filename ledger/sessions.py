@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from ledger import adoption, guards, life, queries, sweep, system
 from ledger.disk import StoredFile, files_of, is_session_id, open_directory
-from ledger.errors import SessionNotFound, UsageError
+from ledger.errors import LedgerFull, SessionNotFound, UsageError
 from ledger.health import Health, health
 from ledger.incoming import Upload
 from ledger.models import Actor, Origin, Record, State
@@ -81,7 +82,8 @@ class SessionLedger:
         settings = settings or Settings()
         place = guards.open_place(settings, clock(), adopt=adopt or settings.adopt)
         try:
-            guards.beat(place, clock())
+            with suppress(LedgerFull):  # a sweep must be able to open it, to make room
+                guards.beat(place, clock())
         except BaseException:
             place.close()
             raise

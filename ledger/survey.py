@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from ledger import queries, system
 from ledger.disk import (
@@ -206,17 +207,57 @@ def trash_entries(root: Root) -> Iterator[TrashEntry]:
             yield TrashEntry(entry, name)
 
 
-def judge_trash(root: Root, entry: TrashEntry, now: int) -> tuple[Verdict, Facts] | None:
+@dataclass(frozen=True, slots=True)
+class TrashFinding:
+    """An entry of the trash and what a sweep does with it; `row`: that of its session, where it
+    is the one that names this entry."""
+
+    entry: TrashEntry
+    verdict: Verdict
+    facts: Facts
+    row: Record | None
+
+    @property
+    def session_id(self) -> str | None:
+        return self.entry.name.session_id if self.entry.name else None
+
+
+def survey_trash(place: Place, now: int) -> Iterator[TrashFinding]:
+    """Every entry of the trash, judged, its row read before it."""
+    entries = trash_entries(place.root)
+    while some := list(islice(entries, _NAMES_AT_ONCE)):
+        ids = {entry.name.session_id for entry in some if entry.name}
+        with place.database.read() as connection:
+            rows = queries.records_of(connection, place.root_id, ids)
+        for entry in some:
+            row = rows.get(entry.name.session_id) if entry.name else None
+            mine = row if row is not None and row.trash == entry.entry else None
+            if (found := judge_trash(place.root, entry, mine, now)) is not None:
+                yield TrashFinding(entry, *found, mine)
+
+
+def find_in_trash(place: Place, entry: str, now: int) -> TrashFinding | None:
+    """The one entry of this name, judged; None where there is none."""
+    found = (f for f in survey_trash(place, now) if f.entry.entry == entry)
+    return next(found, None)
+
+
+def judge_trash(
+    root: Root, entry: TrashEntry, row: Record | None, now: int
+) -> tuple[Verdict, Facts] | None:
     """What a sweep does with an entry of the trash; None when it is gone by now."""
     name = entry.name
     if name is None:
         return Verdict(Finding.UNFINISHED, Action.FINISH, "its removal was interrupted"), ABSENT
     try:
-        facts = _facts_in_trash(root, entry.entry, now)
+        facts = _facts_in_trash(root, entry.entry, row, now)
     except FileNotFoundError:
         return None
     except OSError as error:
         facts = Facts(Kind.UNREADABLE, error.strerror or str(error))
+    if row is not None and row.state == State.ACTIVE:
+        why = "touched after it was set aside; it goes back"
+        return Verdict(Finding.UNFINISHED, Action.FINISH, why, name.seen), facts
     if name.by_user:
         why = "deleted by its user; its bytes are still to be removed"
         return Verdict(Finding.UNFINISHED, Action.FINISH, why, name.seen), facts
@@ -228,7 +269,10 @@ def judge_trash(root: Root, entry: TrashEntry, now: int) -> tuple[Verdict, Facts
     return Verdict(Finding.WAITING, Action.KEEP, why, name.seen), facts
 
 
-def _facts_in_trash(root: Root, entry: str, now: int) -> Facts:
+def _facts_in_trash(root: Root, entry: str, row: Record | None, now: int) -> Facts:
+    if row is not None:  # its sizes are known, so it need not be looked at in each run
+        os.stat(entry, dir_fd=root.trash, follow_symlinks=False)
+        return Facts(Kind.DIRECTORY, files=row.files, bytes=row.bytes)
     fd = open_directory(entry, dir_fd=root.trash)
     try:
         return look(fd, now)

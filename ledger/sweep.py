@@ -16,7 +16,15 @@ from ledger.plan import Action, Evidence, Kind, Verdict
 from ledger.report import Entry, Report
 from ledger.runs import Order, RecordedRun
 from ledger.states import Move, New
-from ledger.survey import BATCH, Suspect, gather, judge_trash, leftovers, trash_entries
+from ledger.survey import (
+    BATCH,
+    Suspect,
+    find_in_trash,
+    gather,
+    leftovers,
+    survey_trash,
+    trash_entries,
+)
 from ledger.upkeep import Outcome
 
 _ON_ROWS = frozenset({Action.HEAL, Action.END, Action.ADOPT, Action.REVIVE})
@@ -129,14 +137,12 @@ class Sweep:
                     self._finish(suspect, verdict)
                 elif verdict is not None and suspect.evidence.disk.kind is Kind.ABSENT:
                     self._listing.list(suspect.evidence, verdict)
-        for entry in trash_entries(self._place.root):
+        for found in survey_trash(self._place, self._now):
             if self._progress.cancel.is_set():
                 return
-            if found := judge_trash(self._place.root, entry, self._now):
-                session_id = entry.name.session_id if entry.name else None
-                self._listing.list_in_house(found[0], session_id, TRASH, entry.entry, found[1])
-                if found[0].action is Action.FINISH:
-                    self._finish_trash(entry.entry)
+            self._listing.list_trash(found)
+            if found.verdict.action is Action.FINISH:
+                self._finish_trash(found.entry.entry)
         for leftover in leftovers(self._place.root, self._now):
             self._finish_leftover(leftover)
 
@@ -218,13 +224,11 @@ class Sweep:
                 self._finish_leftover(name)
                 return True
         elif listed.path == self._listing.house_path(TRASH, name):
-            for entry in trash_entries(self._place.root):
-                found = judge_trash(self._place.root, entry, self._now)
-                if entry.entry == name and found and listed.agrees(found[0]):
-                    session_id = entry.name.session_id if entry.name else None
-                    self._listing.list_in_house(found[0], session_id, TRASH, name, found[1])
-                    self._finish_trash(name)
-                    return True
+            found = find_in_trash(self._place, name, self._now)
+            if found is not None and listed.agrees(found.verdict):
+                self._listing.list_trash(found)
+                self._finish_trash(name)
+                return True
         return False
 
     # Acting on a batch

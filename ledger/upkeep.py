@@ -104,7 +104,7 @@ def _finish_users_removal(place: Place, record: Record, now: int) -> Outcome:
     name = TrashName.parse(record.trash or "")
     requested = name.seen if name else 0
     outcome = Outcome.DONE
-    if exists(record.session_id, place.root.fd) and record.trash:
+    if place.inode_of(record.session_id) is not None and record.trash:
         fd = open_directory(record.session_id, dir_fd=place.root.fd)
         try:
             same = str(os.fstat(fd).st_ino) == record.inode
@@ -164,7 +164,7 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
     try:
         fd = open_directory(entry, dir_fd=place.root.trash)
     except FileNotFoundError:
-        return Outcome.CHANGED
+        return Outcome.DONE
     try:
         with place.database.read() as connection:
             record = queries.record_of(connection, place.root_id, name.session_id)
@@ -220,7 +220,7 @@ def bury_and_remove(place: Place, entry: str, *, held: bool = False) -> Outcome:
     try:
         dead = moves.bury(place.root, entry)
     except FileNotFoundError:
-        return Outcome.CHANGED
+        return Outcome.DONE
     return _remove(place, dead, held=held)
 
 
@@ -229,7 +229,7 @@ def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:
     try:
         fd = open_directory(dead, dir_fd=place.root.trash)
     except FileNotFoundError:
-        return Outcome.CHANGED
+        return Outcome.DONE
     except NotADirectoryError:
         fd = -1
     try:
