@@ -7,46 +7,23 @@ the steps simply end.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from ledger import moves, queries, removal, states
+from ledger import moves, props, removal, states
 from ledger.disk import HOUSE, INCOMING, TRASH, Root
-from ledger.errors import SessionBusy, SessionNotFound
-from ledger.models import Actor, Origin, Record, State
+from ledger.models import Actor, Origin
 from ledger.plan import Action, Finding
+from ledger.props import OLD, YOUNG, Stands, without_roots_rights
 from ledger.removal import DEAD
 from ledger.sessions import SessionLedger
 from ledger.settings import HOUR_US, Settings, load_settings
-from ledger.states import Move, New
-
-YOUNG, OLD = 0.1, 2.0  # ages, as shares of max age
-_FILES = {"photo.jpg": 48_000, "notes.txt": 1_200}
-
-
-def _nothing() -> None:
-    """Nothing is held, so nothing need be released."""
-
-
-class Stands(NamedTuple):
-    """What a scene has set up, as the report names it; the dead and the nameless have no id.
-
-    Some scenes hold something (an upload, rights given up): `release`, before the ledger is
-    closed and in the same thread, lets go of it.
-    """
-
-    session_id: str | None
-    path: str
-    release: Callable[[], None] = _nothing
-
+from ledger.states import New
 
 Build = Callable[[SessionLedger], Stands]
 
@@ -84,33 +61,33 @@ def _scene(row: str, disk: str, finding: Finding, action: Action) -> Callable[[B
 
 @_scene("active, touched within max age", "directory", Finding.LIVE, Action.KEEP)
 def _live(sessions: SessionLedger) -> Stands:
-    return _session(sessions, YOUNG)
+    return props.session(sessions, YOUNG)
 
 
 @_scene("active, touch old", "newest mtime within max age", Finding.DRIFTED, Action.HEAL)
 def _drifted(sessions: SessionLedger) -> Stands:
     """Written into a file that was there: its directory's mtime stays."""
-    stands = _session(sessions, OLD)
-    _date(f"{stands.path}/notes.txt", _ago(sessions, YOUNG).clock())
+    stands = props.session(sessions, OLD)
+    props.date(f"{stands.path}/notes.txt", props.ago(sessions, YOUNG).clock())
     return stands
 
 
 @_scene("active, touched in the future", "times in the future", Finding.DRIFTED, Action.HEAL)
 def _ahead(sessions: SessionLedger) -> Stands:
     """The clock was ahead when it was created."""
-    return _session(sessions, -OLD)
+    return props.session(sessions, -OLD)
 
 
 @_scene("active, touch old", "directory, all old", Finding.STALE, Action.SET_ASIDE)
 def _stale(sessions: SessionLedger) -> Stands:
-    return _session(sessions, OLD)
+    return props.session(sessions, OLD)
 
 
 @_scene("active, never touched", "old, but just moved in", Finding.STALE, Action.SET_ASIDE)
 def _moved_in(sessions: SessionLedger) -> Stands:
     """Only the disk says that it is old, and its ctimes disagree: its bytes wait."""
-    stands = _stray(sessions, OLD)
-    at = _ago(sessions, OLD).clock()
+    stands = props.stray(sessions, OLD)
+    at = props.ago(sessions, OLD).clock()
     new = New(str(stands.session_id), Origin.ADOPTED, "adopted", at, at, files=2, bytes=49_200)
     with sessions.place.database.write() as connection:
         states.insert(connection, sessions.place.root_id, [new], Actor.SWEEP, sessions.clock())
@@ -119,7 +96,7 @@ def _moved_in(sessions: SessionLedger) -> Stands:
 
 @_scene("active", "nothing", Finding.MISSING, Action.END)
 def _missing(sessions: SessionLedger) -> Stands:
-    return _lost(sessions, YOUNG)
+    return props.lost(sessions, YOUNG)
 
 
 # What the ledger does not know, or believes to have ended
@@ -127,22 +104,22 @@ def _missing(sessions: SessionLedger) -> Stands:
 
 @_scene("none", "directory, activity within max age", Finding.UNRECORDED, Action.ADOPT)
 def _unrecorded(sessions: SessionLedger) -> Stands:
-    return _stray(sessions, YOUNG)
+    return props.stray(sessions, YOUNG)
 
 
 @_scene("none", "directory, all old", Finding.UNRECORDED, Action.SET_ASIDE)
 def _forgotten(sessions: SessionLedger) -> Stands:
-    return _stray(sessions, OLD)
+    return props.stray(sessions, OLD)
 
 
 @_scene("ended otherwise", "directory stands, young", Finding.REVIVED, Action.REVIVE)
 def _revived(sessions: SessionLedger) -> Stands:
-    return _stands_again(sessions, YOUNG)
+    return props.stands_again(sessions, YOUNG)
 
 
 @_scene("ended otherwise", "directory stands, old", Finding.REVIVED, Action.SET_ASIDE)
 def _revived_old(sessions: SessionLedger) -> Stands:
-    return _stands_again(sessions, OLD)
+    return props.stands_again(sessions, OLD)
 
 
 # What a crash left
@@ -150,65 +127,65 @@ def _revived_old(sessions: SessionLedger) -> Stands:
 
 @_scene("removing, by a user", "still in the root", Finding.UNFINISHED, Action.FINISH)
 def _delete_begun(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, YOUNG, Actor.API)
+    return props.removed(sessions, YOUNG, Actor.API)
 
 
 @_scene("removing, by a user", "in the trash", Finding.UNFINISHED, Action.FINISH)
 def _delete_half_done(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, YOUNG, Actor.API, renamed=True)
+    return props.removed(sessions, YOUNG, Actor.API, renamed=True)
 
 
 @_scene("deleted", "in the trash", Finding.UNFINISHED, Action.FINISH)
 def _deleted_bytes_left(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, YOUNG, Actor.API, renamed=True, ended=True)
+    return props.removed(sessions, YOUNG, Actor.API, renamed=True, ended=True)
 
 
 @_scene("deleted", "the same inode stands, unchanged", Finding.UNFINISHED, Action.FINISH)
 def _delete_lost(sessions: SessionLedger) -> Stands:
     """A power cut took back the rename, and not the row."""
-    return _removal(sessions, YOUNG, Actor.API, ended=True)
+    return props.removed(sessions, YOUNG, Actor.API, ended=True)
 
 
 @_scene("removing, by a sweep", "still in the root", Finding.UNFINISHED, Action.FINISH)
 def _sweep_begun(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, OLD, Actor.SWEEP)
+    return props.removed(sessions, OLD, Actor.SWEEP)
 
 
 @_scene("removing, by a sweep", "in the trash", Finding.UNFINISHED, Action.FINISH)
 def _sweep_half_done(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, OLD, Actor.SWEEP, renamed=True)
+    return props.removed(sessions, OLD, Actor.SWEEP, renamed=True)
 
 
 @_scene("expired", "in the trash, due", Finding.UNFINISHED, Action.FINISH)
 def _due(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, OLD, Actor.SWEEP, renamed=True, ended=True)
+    return props.removed(sessions, OLD, Actor.SWEEP, renamed=True, ended=True)
 
 
 @_scene("expired", "the same inode stands, unchanged", Finding.UNFINISHED, Action.FINISH)
 def _sweep_lost(sessions: SessionLedger) -> Stands:
-    return _removal(sessions, OLD, Actor.SWEEP, ended=True)
+    return props.removed(sessions, OLD, Actor.SWEEP, ended=True)
 
 
 @_scene("claiming, and nobody at it", "in the root", Finding.UNFINISHED, Action.FINISH)
 def _claim_begun(sessions: SessionLedger) -> Stands:
-    return _claim(sessions, renamed=False)
+    return props.claimed(sessions, renamed=False)
 
 
 @_scene("claiming, and nobody at it", "at its destination", Finding.UNFINISHED, Action.FINISH)
 def _claim_half_done(sessions: SessionLedger) -> Stands:
-    return _claim(sessions, renamed=True)
+    return props.claimed(sessions, renamed=True)
 
 
 @_scene("none", "a dead entry in the trash", Finding.UNFINISHED, Action.FINISH)
 def _dead(sessions: SessionLedger) -> Stands:
     path = Path(sessions.place.root.path, HOUSE, TRASH, DEAD + moves.new_id(16))
-    return Stands(None, _write(path, _ago(sessions, OLD).clock()))
+    return Stands(None, props.write(path, props.ago(sessions, OLD).clock()))
 
 
 @_scene("none", "a leftover in incoming", Finding.UNFINISHED, Action.FINISH)
 def _leftover(sessions: SessionLedger) -> Stands:
     path = Path(sessions.place.root.path, HOUSE, INCOMING, moves.new_id())
-    return Stands(None, _write(path, sessions.clock() - 2 * HOUR_US))
+    return Stands(None, props.write(path, sessions.clock() - 2 * HOUR_US))
 
 
 # What is left alone
@@ -216,20 +193,20 @@ def _leftover(sessions: SessionLedger) -> Stands:
 
 @_scene("any", "in the trash, not due yet", Finding.WAITING, Action.KEEP)
 def _waiting(sessions: SessionLedger) -> Stands:
-    due = _ago(sessions, -0.5).clock()
-    return _removal(sessions, OLD, Actor.SWEEP, renamed=True, ended=True, due=due)
+    due = props.ago(sessions, -0.5).clock()
+    return props.removed(sessions, OLD, Actor.SWEEP, renamed=True, ended=True, due=due)
 
 
 @_scene("any", "flock held, upload in progress", Finding.IN_USE, Action.KEEP)
 def _in_use(sessions: SessionLedger) -> Stands:
-    session_id, path, _ = _session(sessions, OLD)
-    upload = _ago(sessions, OLD).upload(session_id, by=Actor.API)
+    session_id, path, _ = props.session(sessions, OLD)
+    upload = props.ago(sessions, OLD).upload(session_id, by=Actor.API)
     return Stands(session_id, path, upload.discard)
 
 
 @_scene("any", "cannot be read (EACCES)", Finding.UNREADABLE, Action.REPORT)
 def _unreadable(sessions: SessionLedger) -> Stands:
-    stands = _stray(sessions, OLD)
+    stands = props.stray(sessions, OLD)
     held = ExitStack()
     held.callback(os.chmod, stands.path, 0o700)
     os.chmod(stands.path, 0)
@@ -239,29 +216,29 @@ def _unreadable(sessions: SessionLedger) -> Stands:
 
 @_scene("any", "a file", Finding.FOREIGN, Action.REPORT)
 def _file(sessions: SessionLedger) -> Stands:
-    path = _new_path(sessions, "readme")
+    path = props.new_path(sessions, "readme")
     path.write_text("Who put this here?\n")
     return Stands(path.name, str(path))
 
 
 @_scene("any", "a link", Finding.FOREIGN, Action.REPORT)
 def _link(sessions: SessionLedger) -> Stands:
-    path = _new_path(sessions, "link")
+    path = props.new_path(sessions, "link")
     elsewhere = Path(sessions.place.root.path).with_name(path.name)
-    path.symlink_to(_write(elsewhere, _ago(sessions, OLD).clock()))
+    path.symlink_to(props.write(elsewhere, props.ago(sessions, OLD).clock()))
     return Stands(path.name, str(path))
 
 
 @_scene("any", "a pipe", Finding.FOREIGN, Action.REPORT)
 def _pipe(sessions: SessionLedger) -> Stands:
-    path = _new_path(sessions, "pipe")
+    path = props.new_path(sessions, "pipe")
     os.mkfifo(path)
     return Stands(path.name, str(path))
 
 
 @_scene("any", "a socket", Finding.FOREIGN, Action.REPORT)
 def _socket(sessions: SessionLedger) -> Stands:
-    path = _new_path(sessions, "socket")
+    path = props.new_path(sessions, "socket")
     # By descriptor: a socket's address holds no more than 107 bytes.
     with socket.socket(socket.AF_UNIX) as unheard:
         unheard.bind(f"/proc/self/fd/{sessions.place.root.fd}/{path.name}")
@@ -270,159 +247,8 @@ def _socket(sessions: SessionLedger) -> Stands:
 
 @_scene("any", "a name that is no session id", Finding.FOREIGN, Action.REPORT)
 def _name(sessions: SessionLedger) -> Stands:
-    path = _new_path(sessions, "summer photos")
-    return Stands(path.name, _write(path, _ago(sessions, OLD).clock()))
-
-
-# What scenes are made of
-
-
-def _ago(sessions: SessionLedger, share: float) -> SessionLedger:
-    """The same place, that many max ages ago: what is done through it was done then."""
-    then = sessions.clock() - round(share * sessions.settings.max_age_us)
-    return SessionLedger(sessions.place, lambda: then)
-
-
-def _session(sessions: SessionLedger, share: float) -> Stands:
-    """A session created and last used that long ago, with files in it."""
-    then = _ago(sessions, share)
-    with then.upload(None, by=Actor.API) as upload:
-        for name, size in _FILES.items():
-            upload.open_file(name)
-            upload.write(_content(name, size))
-        record, _ = upload.commit(f"order {moves.new_id(4)}")
-    path = sessions.place.root.path_of(record.session_id)
-    _date_all(path, then.clock())
-    return Stands(record.session_id, path)
-
-
-def _stray(sessions: SessionLedger, share: float) -> Stands:
-    """A directory that another program made that long ago."""
-    path = _new_path(sessions, "upload")
-    return Stands(path.name, _write(path, _ago(sessions, share).clock()))
-
-
-def _new_path(sessions: SessionLedger, word: str) -> Path:
-    return Path(sessions.place.root.path, f"{word}-{moves.new_id(6)}")
-
-
-def _write(directory: Path, at: int) -> str:
-    for name, size in _FILES.items():
-        directory.mkdir(exist_ok=True)
-        Path(directory, name).write_bytes(_content(name, size))
-    _date_all(str(directory), at)
-    return str(directory)
-
-
-def _content(name: str, size: int) -> bytes:
-    return ((name.encode() + b"\n") * size)[:size]
-
-
-def _date_all(directory: str, at: int) -> None:
-    for name in _FILES:
-        _date(f"{directory}/{name}", at)
-    _date(directory, at)
-
-
-def _date(path: str, at: int) -> None:
-    os.utime(path, ns=(at * 1000, at * 1000))
-
-
-def _row(sessions: SessionLedger, stands: Stands) -> Record:
-    with sessions.place.database.read() as connection:
-        row = queries.record_of(connection, sessions.place.root_id, str(stands.session_id))
-    if row is None:
-        raise SessionNotFound(str(stands.session_id))
-    return row
-
-
-def _move(sessions: SessionLedger, move: Move) -> Record:
-    with sessions.place.database.write() as connection:
-        moved = states.move(connection, move, sessions.clock())
-    if moved is None:
-        raise SessionBusy(f"{move.record.session_id} was changed while its scene was set up")
-    return moved
-
-
-def _lost(sessions: SessionLedger, share: float) -> Stands:
-    """A session that had no files, and whose directory is gone."""
-    session = _ago(sessions, share).create(by=Actor.API)
-    removal.remove_empty_directory(session.id, dir_fd=sessions.place.root.fd)
-    return Stands(session.id, session.path)
-
-
-def _stands_again(sessions: SessionLedger, share: float) -> Stands:
-    """The ledger has ended a session as missing; a program made a directory of its name again."""
-    stands = _lost(sessions, OLD)
-    _move(sessions, Move(_row(sessions, stands), State.MISSING, Actor.SWEEP, "it was lost"))
-    _write(Path(stands.path), _ago(sessions, share).clock())
-    return stands
-
-
-def _removal(
-    sessions: SessionLedger,
-    share: float,
-    by: Actor,
-    *,
-    renamed: bool = False,
-    ended: bool = False,
-    due: int = 0,
-) -> Stands:
-    """A removal's steps: the row says who removes it; the rename; the row says that it ended."""
-    stands = _session(sessions, share)
-    row, root = _row(sessions, stands), sessions.place.root
-    user = by is not Actor.SWEEP
-    seen = sessions.clock() if user else row.last_touch_at
-    name = str(moves.trash_name(row.session_id, by_user=user, seen=seen, due=due))
-    why = "deleted" if user else "unused"
-    values = {"remover": str(by), "trash": name, "inode": str(os.stat(stands.path).st_ino)}
-    removing = _move(sessions, Move(row, State.REMOVING, by, why, values))
-    if renamed:
-        moves.set_aside(root, row.session_id, name)
-    if ended:
-        _move(sessions, Move(removing, State.DELETED if user else State.EXPIRED, by, why))
-    if renamed and ended:
-        return Stands(row.session_id, f"{root.path}/{HOUSE}/{TRASH}/{name}")
-    return stands
-
-
-def _claim(sessions: SessionLedger, *, renamed: bool) -> Stands:
-    """A claim's steps: the row says where to, and which directory; the rename."""
-    stands = _session(sessions, YOUNG)
-    row, claims = _row(sessions, stands), sessions.place.claims
-    into = f"claimed-{moves.new_id(6)}"
-    values = {"destination": into, "inode": str(os.stat(stands.path).st_ino)}
-    _move(sessions, Move(row, State.CLAIMING, Actor.API, f"claim into {into}", values))
-    if renamed:
-        parent, name = claims.open_parent(into)
-        moves.claim(sessions.place.root, row.session_id, parent, name)
-        os.close(parent)
-    return stands
-
-
-_CAPABILITIES_V3 = 0x20080522
-_READS_ALL = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
-
-
-@contextmanager
-def without_roots_rights() -> Iterator[None]:
-    """This thread may read what its user's file modes allow, and no more, root's as well.
-
-    Where the system has no capabilities, nothing changes.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(_CAPABILITIES_V3, 0)
-    had = (ctypes.c_uint32 * 6)()  # twice: effective, permitted, inheritable
-    libc.capget(header, had)
-    less = (ctypes.c_uint32 * 6)(had[0] & ~_READS_ALL, *had[1:])
-    libc.capset(header, less)
-    try:
-        yield
-    finally:
-        libc.capset(header, had)
+    path = props.new_path(sessions, "summer photos")
+    return Stands(path.name, props.write(path, props.ago(sessions, OLD).clock()))
 
 
 # The demo's own place
