@@ -5,6 +5,7 @@ Every move is one rename between directories that are open, and never replaces a
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import stat
@@ -13,13 +14,13 @@ from ledger import system
 from ledger.disk import HOUSE, Root, TrashName, walk
 from ledger.removal import DEAD
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def new_id(length: int = 26) -> str:
     """Random lower-case base32 characters from a secure source, 5 bits each."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(length))
+    random = secrets.token_bytes(-(-length * 5 // 8))
+    return base64.b32encode(random).decode("ascii")[:length].lower()
 
 
 def trash_name(session_id: str, *, by_user: bool, seen: int, due: int = 0) -> TrashName:
