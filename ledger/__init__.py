@@ -1,6 +1,7 @@
 """coatcheck's ledger: temp sessions, their life, and the sweep of what was forgotten."""
 
 from ledger.errors import (
+    ClaimsUnavailable,
     CoatcheckError,
     Guard,
     LedgerDamaged,
@@ -32,6 +33,7 @@ from ledger.settings import Settings, load_settings
 __all__ = [
     "Action",
     "Actor",
+    "ClaimsUnavailable",
     "CoatcheckError",
     "Entry",
     "Finding",

@@ -36,6 +36,7 @@ class Claims:
         self.path = os.path.abspath(path)
         self._root = root
         self._fds: list[int] = []
+        self._trouble: list[str | None] = []
 
     def close(self) -> None:
         while self._fds:
@@ -88,6 +89,13 @@ class Claims:
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._fds.append(fd)  # of two threads at once, the first to come is used
         return self._fds[0]
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing could be claimed when it was first asked; None when claiming works."""
+        if not self._trouble:
+            self._trouble.append(self.problem())
+        return self._trouble[-1]
 
     def problem(self) -> str | None:
         """Why nothing can be claimed, found by a real rename; None when claiming works."""

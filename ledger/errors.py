@@ -103,6 +103,10 @@ class RootUnavailable(CoatcheckError):
     """The root cannot be opened, or is no longer the directory that was opened."""
 
 
+class ClaimsUnavailable(RootUnavailable):
+    """Sessions cannot be moved into the claims directory; all else works."""
+
+
 class LedgerUnavailable(CoatcheckError):
     """The ledger cannot be used now; every operation may be repeated."""
 

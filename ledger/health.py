@@ -135,6 +135,7 @@ def health(place: Place) -> Health:
         clock=clock and f"The clock is not trusted: {clock}. Nothing is swept.",
         sweep=_last_sweep_failed(ended[0]) if ended else None,
         disk=_disk_is_low(place),
+        claims=place.claims.trouble,
         disk_free_percent=round(place.root.free_percent(), 1),
         last_sweep_at=done[0].finished_at if done else None,
         running=next((sweep for sweep in real[:1] if sweep.state == "running"), None),

@@ -17,13 +17,13 @@ from ledger import moves, queries, removal, states, upkeep
 from ledger.claims import check_name
 from ledger.disk import TrashName, examine, is_session_id
 from ledger.errors import (
+    ClaimsUnavailable,
     NameTaken,
     SessionBusy,
     SessionElsewhere,
     SessionEnded,
     SessionError,
     SessionNotFound,
-    UsageError,
 )
 from ledger.models import ENDED, Actor, Origin, Record, State, short
 from ledger.place import Place
@@ -145,7 +145,7 @@ def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
         if row.state in ENDED:
             raise ended_error(row)
         if row.state == State.CLAIMING:
-            raise _claiming(session_id)
+            _finish_claim_of_nobody(place, row, now)
         if row.state == State.REMOVING:
             if row.remover != Actor.SWEEP:
                 raise SessionEnded("The session is being deleted.")
@@ -174,6 +174,8 @@ def claim(
 ) -> Record:
     """Row, bytes and rename, row again; the second and third are durable before this returns."""
     destination = place.claims.destination(into)
+    if place.claims.trouble and (trouble := place.claims.problem()):
+        raise ClaimsUnavailable(trouble)
     for _ in range(_TRIES):
         row = _found(place, session_id, clock(), by)
         if row.state == State.CLAIMED and row.destination == destination:
@@ -211,7 +213,7 @@ def _claim_active(
     try:
         with place.hold(row.session_id, shared=False) as fd:
             values = {"destination": destination, "inode": str(os.fstat(fd).st_ino)}
-            begin = Move(row, State.CLAIMING, by, f"claim into {destination}", values, True)
+            begin = Move(row, State.CLAIMING, by, "being claimed", values, any_version=True)
             with place.database.write(durable=True) as connection:
                 claiming = states.move(connection, begin, clock())
             if claiming is None:
@@ -221,7 +223,7 @@ def _claim_active(
                 moves.claim(place.root, row.session_id, parent, name)
             except OSError as error:
                 raise _claim_failed(place, claiming, destination, error, clock(), by) from error
-            end = Move(claiming, State.CLAIMED, by, f"claimed into {destination}")
+            end = Move(claiming, State.CLAIMED, by, "claimed")
             with place.database.write(durable=True) as connection:
                 return states.move(connection, end, clock())
     finally:
@@ -240,8 +242,8 @@ def _claim_failed(
         states.move(connection, back, now)
     if isinstance(error, FileExistsError):
         return NameTaken(f"The claims directory already has a '{destination}'.")
-    problem = place.claims.problem()
-    return UsageError(problem) if problem else error
+    trouble = place.claims.problem()
+    return ClaimsUnavailable(trouble) if trouble else error
 
 
 # Delete
@@ -371,7 +373,11 @@ def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
             f"Another directory stands at {place.root.path_of(session_id)}. Move it away first."
         ) from None
     except FileNotFoundError:
-        raise SessionError(f"The bytes of session {session_id} have just been removed.") from None
+        # The remover, too, brings back what was touched; else it was quicker than the touch.
+        if place.inode_of(session_id) is None:
+            raise SessionError(
+                f"The bytes of session {session_id} have just been removed."
+            ) from None
     return _restored(place, session_id, now, by)
 
 
