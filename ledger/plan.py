@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ledger.models import ENDED, Actor, Record, State
+from ledger.models import ENDED, Record, State
 
 # File systems stamp by a coarse clock, so a time this little ahead is still the present.
 FUTURE_US = 1_000_000
@@ -212,8 +212,3 @@ def _hours(us: int) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
-
-
-def removing_by_user(row: Record) -> bool:
-    """Whether a user's DELETE, and not a sweep, is removing the session."""
-    return row.state == State.REMOVING and row.remover != Actor.SWEEP
