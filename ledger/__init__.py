@@ -3,6 +3,7 @@
 from ledger.errors import (
     ClaimsUnavailable,
     CoatcheckError,
+    DryRunGone,
     Guard,
     LedgerDamaged,
     LedgerFull,
@@ -35,6 +36,7 @@ __all__ = [
     "Actor",
     "ClaimsUnavailable",
     "CoatcheckError",
+    "DryRunGone",
     "Entry",
     "Finding",
     "Guard",

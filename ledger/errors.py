@@ -10,6 +10,7 @@ CoatcheckError
 │   └── NameTaken         the place it should go to is occupied
 ├── LimitExceeded         too many bytes or files for one session
 ├── NoSpace               the quota of the root, or its disk, is full
+├── DryRunGone            a dry run's list was carried out, or is kept no more
 ├── SweepStopped          a guard said no before anything was removed
 │   └── SweepUnderWay     another sweep holds this root
 ├── RootMismatch          ledger and root do not belong together
@@ -67,6 +68,10 @@ class LimitExceeded(CoatcheckError):
 
 class NoSpace(CoatcheckError):
     """The quota of the root, or the disk below it, is full."""
+
+
+class DryRunGone(CoatcheckError):
+    """A dry run's list was carried out already, or is kept no more."""
 
 
 class Guard(StrEnum):

@@ -190,5 +190,13 @@ def sweep(connection: Connection, root_id: str, sweep_id: int) -> Row[Any] | Non
     return connection.execute(query).first()
 
 
+def running_sweeps(connection: Connection, root_id: str) -> list[int]:
+    """The runs whose rows say that they are under way; a killed process leaves one behind."""
+    query = select(SWEEPS.c.sweep_id).where(
+        SWEEPS.c.root_id == root_id, SWEEPS.c.state == "running"
+    )
+    return list(connection.execute(query).scalars())
+
+
 def roots(connection: Connection) -> Sequence[Row[Any]]:
     return connection.execute(select(ROOTS)).all()

@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -20,6 +21,7 @@ from ledger.errors import UsageError
 from ledger.plan import SETTLED, Action, Finding, Verdict
 from ledger.settings import HOUR_US
 
+_ENTRIES_AT_ONCE = 500
 COLUMNS = (
     "finding",
     "session_id",
@@ -158,16 +160,37 @@ class Report:
     def as_csv(self) -> str:
         return csv_of(self.entries)
 
+    def json_pieces(self) -> Iterator[str]:
+        """The same JSON, some findings at a time: there may be a million."""
+        yield json.dumps(self.head())[:-1] + ', "findings": ['
+        between = ""
+        for some in _some_at_a_time(self.entries):
+            yield between + ", ".join(json.dumps(entry.as_json()) for entry in some)
+            between = ", "
+        yield f'], "failures": {json.dumps(self.failures)}}}' if self.failures else "]}"
+
 
 def csv_of(entries: Iterable[Entry]) -> str:
     """The findings as CSV; a cell that a spreadsheet would run as a formula is made text."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
-    for entry in entries:
-        row = entry.as_json()
-        writer.writerow(_inert(row[column]) for column in COLUMNS)
-    return out.getvalue()
+    return "".join(csv_pieces(entries))
+
+
+def csv_pieces(entries: Iterable[Entry]) -> Iterator[str]:
+    """The same CSV, some findings at a time."""
+    yield ",".join(COLUMNS) + "\r\n"
+    for some in _some_at_a_time(entries):
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\r\n")
+        for entry in some:
+            row = entry.as_json()
+            writer.writerow(_inert(row[column]) for column in COLUMNS)
+        yield out.getvalue()
+
+
+def _some_at_a_time(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    left = iter(entries)
+    while some := list(islice(left, _ENTRIES_AT_ONCE)):
+        yield some
 
 
 def _inert(cell: Any) -> Any:

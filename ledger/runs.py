@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
-from ledger import queries
-from ledger.errors import Guard
+from ledger import guards, queries
+from ledger.errors import DryRunGone, Guard, SweepStopped
 from ledger.models import SWEEPS, Actor
 from ledger.place import Place
 from ledger.plan import Policy
@@ -20,6 +20,7 @@ from ledger.report import Report
 
 _SAVE_EVERY_S = 1.0
 _FAILURES_KEPT = 100
+_ABANDONED = "its process ended before it did"
 _NOTHING_YET = {
     **dict.fromkeys(("done", "removed", "waiting", "changed", "failed"), 0),
     "counts": "{}",
@@ -32,24 +33,36 @@ _NOTHING_YET = {
 class Progress:
     """How far a run is, for who watches it from another thread; `total` is an estimate.
 
-    Setting `cancel` ends the run between two sessions.
+    `sweep_id` is set once the run holds the root and its row is written. Setting `cancel` ends
+    the run between two sessions.
     """
 
     done: int = 0
     total: int | None = None
     removed: int = 0
+    sweep_id: int | None = None
     on_change: Callable[[Progress], None] | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
 
+    def begin(self, sweep_id: int) -> None:
+        self.sweep_id = sweep_id
+        self._tell()
+
     def advance(self, by: int) -> None:
         self.done += by
+        self._tell()
+
+    def _tell(self) -> None:
         if self.on_change is not None:
             self.on_change(self)
 
 
 @dataclass(slots=True)
 class Order:
-    """What a run was asked for. With `listed`: exactly what that report lists, by its max age."""
+    """What a run was asked for. With `listed`: exactly what that report lists, by its max age.
+
+    `taken`: the run has made the list of a recorded dry run its own.
+    """
 
     policy: Policy
     by: Actor = Actor.SWEEP
@@ -59,15 +72,29 @@ class Order:
     trust_clock: bool = False
     keep_entries: bool = True
     progress: Progress = field(default_factory=Progress)
+    taken: bool = False
+
+    @property
+    def dry_run_id(self) -> int | None:
+        """The recorded dry run whose list this run carries out."""
+        return self.listed.sweep_id if self.listed is not None and self.listed.dry_run else None
 
 
 class RecordedRun:
-    """The row that tells of one run, kept up as it goes."""
+    """The row that tells of one run, kept up as it goes; its caller holds the sweep lock.
+
+    Raises DryRunGone where the list it should carry out was carried out before.
+    """
 
     def __init__(self, place: Place, order: Order, now: int) -> None:
         self._place = place
+        self._order = order
         self._saved = time.monotonic()
         with place.database.write() as connection:
+            running = queries.running_sweeps(connection, place.root_id)
+            _fail_abandoned(connection, running, now)
+            if order.dry_run_id is not None and not order.taken:
+                _take(connection, place, order.dry_run_id, now)
             self.sweep_id = connection.execute(
                 SWEEPS.insert()
                 .values(
@@ -81,6 +108,8 @@ class RecordedRun:
                 )
                 .returning(SWEEPS.c.sweep_id)
             ).scalar_one()
+        order.taken = order.dry_run_id is not None
+        order.progress.begin(self.sweep_id)
 
     def save(self, progress: Progress) -> None:
         """Tells how far the run is, at most once a second."""
@@ -110,15 +139,62 @@ class RecordedRun:
         )
 
     def stopped(self, by: Guard, why: str, now: int) -> None:
-        """A guard stopped the run before its first removal."""
+        """A guard stopped the run before its first removal; a list it had taken is given back."""
         self._update(state="stopped", stopped_by=str(by), why=why, finished_at=now)
+        if self._order.taken:
+            self._set(self._order.dry_run_id, carried_out_at=None)
+            self._order.taken = False
 
     def failed(self, error: BaseException, now: int) -> None:
         """The run broke off; what it left half done, the next one finishes."""
         self._update(state="failed", why=str(error) or type(error).__name__, finished_at=now)
 
     def _update(self, **values: Any) -> None:
+        self._set(self.sweep_id, **values)
+
+    def _set(self, sweep_id: int | None, **values: Any) -> None:
         with self._place.database.write() as connection:
-            connection.execute(
-                update(SWEEPS).where(SWEEPS.c.sweep_id == self.sweep_id).values(values)
-            )
+            connection.execute(update(SWEEPS).where(SWEEPS.c.sweep_id == sweep_id).values(values))
+
+
+def _take(connection: Connection, place: Place, dry_run_id: int, now: int) -> None:
+    """Of all who want to carry a dry run's list out, one does."""
+    taken = connection.execute(
+        update(SWEEPS)
+        .where(
+            SWEEPS.c.root_id == place.root_id,
+            SWEEPS.c.sweep_id == dry_run_id,
+            SWEEPS.c.carried_out_at.is_(None),
+        )
+        .values(carried_out_at=now)
+    )
+    if taken.rowcount != 1:
+        raise DryRunGone(f"The list of the dry run {dry_run_id} was carried out already.")
+
+
+def close_abandoned(place: Place, now: int) -> None:
+    """What a killed process left as running says that it failed."""
+    with place.database.read() as connection:
+        running = queries.running_sweeps(connection, place.root_id)
+    # A run holds the lock from before its row is written until after its row is closed.
+    if not running or not _lock_is_free(place):
+        return
+    with place.database.write() as connection:
+        _fail_abandoned(connection, running, now)
+
+
+def _lock_is_free(place: Place) -> bool:
+    try:
+        with guards.one_sweeper(place):
+            return True
+    except SweepStopped:
+        return False
+
+
+def _fail_abandoned(connection: Connection, running: list[int], now: int) -> None:
+    if running:
+        connection.execute(
+            update(SWEEPS)
+            .where(SWEEPS.c.sweep_id.in_(running), SWEEPS.c.state == "running")
+            .values(state="failed", why=_ABANDONED, finished_at=now)
+        )

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from ledger import adoption, guards, life, queries, sweep, system
+from ledger import adoption, dry_runs, guards, life, queries, sweep, system
 from ledger.disk import StoredFile, files_of, is_session_id, open_directory
-from ledger.errors import LedgerFull, SessionNotFound, UsageError
+from ledger.errors import DryRunGone, LedgerFull, SessionNotFound, UsageError
 from ledger.health import Health, health
 from ledger.incoming import Upload
 from ledger.models import Actor, Origin, Record, State
@@ -211,6 +211,29 @@ class SessionLedger:
         """
         order = self._order(max_age_hours, by=Actor.SWEEP, dry_run=True, progress=progress)
         return sweep.run(self.place, order, self.clock)
+
+    def dry_run(
+        self,
+        max_age_hours: float | None = None,
+        *,
+        by: Actor = Actor.LIBRARY,
+        progress: Progress | None = None,
+    ) -> Report:
+        """A report that is recorded as a sweep is, and kept for an hour; `sweep` carries it out
+        once.
+
+        Raises SweepUnderWay, RootMismatch.
+        """
+        order = self._order(max_age_hours, by=by, dry_run=True, progress=progress)
+        return dry_runs.run(self.place, order, self.clock)
+
+    def kept(self, sweep_id: int) -> Report:
+        """What that dry run listed. Raises SweepUnderWay while it runs, DryRunGone."""
+        with self.place.database.read() as connection:
+            row = queries.sweep(connection, self.place.root_id, sweep_id)
+        if row is None or not row.dry_run:
+            raise DryRunGone(f"There is no dry run {sweep_id}.")
+        return dry_runs.load(self.place, row, self.clock())
 
     def sweep(
         self,
