@@ -15,6 +15,7 @@ CoatcheckError
 │   └── SweepUnderWay     another sweep holds this root
 ├── RootMismatch          ledger and root do not belong together
 ├── RootUnavailable       the root cannot be used
+│   └── ClaimsUnavailable only claiming cannot be done
 └── LedgerUnavailable     the ledger cannot be used; every operation may be repeated
     ├── LedgerFull        no room to write the ledger
     ├── LedgerDamaged     the file is not, or no longer, a sound database
