@@ -25,6 +25,7 @@ from ledger.errors import (
     SessionBusy,
     SessionEnded,
     SessionNotFound,
+    UsageError,
 )
 from ledger.models import Actor, Origin, Record, State
 from ledger.place import Place
@@ -33,6 +34,7 @@ from ledger.states import New
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MULTIPART_OVERHEAD = 1 << 16
+_MOST_LABEL = 1000
 
 
 class Received(NamedTuple):
@@ -74,6 +76,7 @@ class Upload:
         self._touched_at = clock()
         self._files: list[_Arriving] = []
         self._written = 0
+        self._given_back = 0  # by the files that are replaced
         self._room = self._measure_room()
         self._done = False
         self._stack = ExitStack()
@@ -114,8 +117,15 @@ class Upload:
         if least > self._place.root.free_bytes():
             raise NoSpace("The disk has no room for this upload.")
 
+    @property
+    def room(self) -> int:
+        """How many bytes it can take in all, as far as was known when it began."""
+        session, root = self._room
+        return (session if root is None else min(session, root)) + self._given_back
+
     def _check_room(self, size: int) -> None:
         session, root = self._room
+        size -= self._given_back
         if size > session:
             most = self._place.settings.max_session_bytes
             raise LimitExceeded(f"A session may hold {most} bytes; this upload is beyond that.")
@@ -135,7 +145,9 @@ class Upload:
         draft = self._free_name(name) if self._record is None else f"{len(self._files)}"
         with _telling_full():
             fd = os.open(draft, _NEW_FILE, 0o666, dir_fd=self._fd)
-        self._files.append(_Arriving(draft, draft if self._record is None else name, replace, fd))
+        file = _Arriving(draft, draft if self._record is None else name, replace, fd)
+        self._files.append(file)
+        self._given_back += (self._record is not None and self._standing(file)) or 0
 
     def _free_name(self, name: str) -> str:
         taken = {file.name for file in self._files}
@@ -171,6 +183,8 @@ class Upload:
 
     def commit(self, label: str | None = None) -> tuple[Record, list[Received]]:
         """Publishes every file in one step; the session as it is then."""
+        if label is not None:
+            check_label(label)
         self.close_file()
         self._place.root.check()
         done = self._create(label) if self._record is None else self._add(self._record)
@@ -300,6 +314,15 @@ class Upload:
         if not self._place.stands(record.session_id, self._session_fd):
             return SessionEnded("The session's directory is gone.")
         return LimitExceeded("The session's limit of bytes or files is reached.")
+
+
+def check_label(label: str) -> str:
+    """`label` itself, if it can be one. Raises UsageError saying why not."""
+    if len(label) > _MOST_LABEL:
+        raise UsageError(f"A label may have {_MOST_LABEL:,} characters, not {len(label):,}.")
+    if "\0" in label or any("\ud800" <= character <= "\udfff" for character in label):
+        raise UsageError("A label must be valid Unicode, without NUL.")
+    return label
 
 
 def numbered(name: str) -> list[str]:

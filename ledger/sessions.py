@@ -15,7 +15,7 @@ from ledger.disk import StoredFile, files_of, is_session_id, open_directory
 from ledger.errors import DryRunGone, LedgerFull, SessionNotFound, UsageError
 from ledger.health import Health, health
 from ledger.incoming import Upload
-from ledger.models import Actor, Origin, Record, State
+from ledger.models import ENDED, Actor, Origin, Record, State
 from ledger.place import Place
 from ledger.plan import Evidence, Policy, Verdict, judge
 from ledger.report import Report, moment
@@ -167,6 +167,17 @@ class SessionLedger:
         finally:
             os.close(fd)
 
+    def claimed_files(self, session: Session) -> list[StoredFile]:
+        """The regular files of a claimed session where it went; none once it went on from there."""
+        try:
+            fd = open_directory(session.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            return files_of(fd)
+        finally:
+            os.close(fd)
+
     def open_file(self, session_id: str, name: str) -> int:
         """A descriptor to read one file of the session. Raises FileNotFoundError."""
         fd = self._open(session_id)
@@ -300,6 +311,14 @@ class SessionLedger:
     def get(self, session_id: str) -> Session:
         """A session, ended ones too. Raises SessionNotFound, SessionElsewhere."""
         return self.session_of(life.known(self.place, session_id))
+
+    def standing(self, session_id: str) -> Session:
+        """A session that has not ended. Raises SessionEnded, saying how and when it did, and
+        what `get` raises."""
+        record = life.known(self.place, session_id)
+        if record.state in ENDED:
+            raise life.ended_error(record)
+        return self.session_of(record)
 
     def page(self, **query: Any) -> list[Session]:
         """One page of sessions; see `queries.page`."""
