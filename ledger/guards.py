@@ -44,7 +44,7 @@ def open_place(settings: Settings, now: int, *, adopt: bool = False) -> Place:
     Raises UsageError, RootUnavailable, LedgerUnavailable; RootMismatch where the pairing needs
     consent (`adopt`) that was not given: then nothing was written into the root.
     """
-    _check_paths(settings)
+    check_paths(settings)
     database = Database(settings)
     try:
         root = _open_root(settings, database, adopt)
@@ -63,7 +63,8 @@ def open_place(settings: Settings, now: int, *, adopt: bool = False) -> Place:
         raise
 
 
-def _check_paths(settings: Settings) -> None:
+def check_paths(settings: Settings) -> None:
+    """Raises UsageError where root, ledger and claims cannot be where the settings say."""
     root = Path(os.path.realpath(settings.root))
     if root in (home := Path.home().resolve(), *home.parents):
         raise UsageError(f"COATCHECK_ROOT: {root} is no place for temp sessions.")
@@ -251,7 +252,7 @@ def beat(place: Place, now: int) -> None:
             "heartbeat_boot_id": system.boot_id(),
             "heartbeat_boottime_us": system.boottime_us(),
         }
-        if why := _jump(row, now):
+        if why := jump(row, now):
             values |= {"distrusted_why": why} | _steady_from_now()
         elif row.distrusted_why and row.steady_boot_id != system.boot_id():
             values |= _steady_from_now()
@@ -262,7 +263,8 @@ def _steady_from_now() -> dict[str, Any]:
     return {"steady_boot_id": system.boot_id(), "steady_since_us": system.boottime_us()}
 
 
-def _jump(row: Row[Any], now: int) -> str | None:
+def jump(row: Row[Any], now: int) -> str | None:
+    """How the clock has jumped since the heartbeat that the root's row tells of; None if not."""
     passed = now - row.heartbeat_at
     if row.heartbeat_boot_id == system.boot_id():
         ran = system.boottime_us() - row.heartbeat_boottime_us
