@@ -151,7 +151,10 @@ class Upload:
 
     def _free_name(self, name: str) -> str:
         taken = {file.name for file in self._files}
-        return next(free for free in numbered(name) if free not in taken)
+        for free in numbered(name):
+            if free not in taken:
+                return free
+        raise NameTaken(f"No free name is left for '{name}'.")
 
     def write(self, chunk: bytes) -> None:
         """Appends to the file that was begun last. At the first byte past a limit: refused."""
@@ -325,22 +328,15 @@ def check_label(label: str) -> str:
     return label
 
 
-def numbered(name: str) -> list[str]:
+def numbered(name: str) -> Iterator[str]:
     """`name`, then `name (2)`, `name (3)`, … with its suffix kept, within 255 bytes."""
+    yield name
     stem, dot, suffix = name.rpartition(".")
-    if not stem:
+    if not stem or len((dot + suffix).encode()) > 128:
         stem, dot, suffix = name, "", ""
-    tail_size = len((dot + suffix).encode())
-    names = [name]
     for number in range(2, 1001):
-        mark = f" ({number})"
-        room = 255 - tail_size - len(mark)
-        if room < 1:
-            stem, dot, suffix, tail_size = name, "", "", 0
-            room = 255 - len(mark)
-        cut = stem.encode()[:room].decode(errors="ignore")
-        names.append(f"{cut}{mark}{dot}{suffix}")
-    return names
+        tail = f" ({number}){dot}{suffix}"
+        yield stem.encode()[: 255 - len(tail.encode())].decode(errors="ignore") + tail
 
 
 @contextmanager
