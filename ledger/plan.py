@@ -110,15 +110,15 @@ def judge(evidence: Evidence, now: int, policy: Policy) -> Verdict | None:
     row, disk = evidence.row, evidence.disk
     if disk.kind is Kind.UNREADABLE:
         return Verdict(Finding.UNREADABLE, Action.REPORT, f"cannot be read: {disk.what}")
-    if disk.kind is Kind.FOREIGN:
-        return Verdict(Finding.FOREIGN, Action.REPORT, f"{disk.what}, which is never touched")
     if disk.in_use:
         activity = _activity(row, disk, now)
         return Verdict(Finding.IN_USE, Action.KEEP, "an upload or a program holds it", activity)
+    if row is not None and row.state in (State.REMOVING, State.CLAIMING):
+        return _interrupted(row)  # whatever took its place meanwhile is judged when this is done
+    if disk.kind is Kind.FOREIGN:
+        return Verdict(Finding.FOREIGN, Action.REPORT, f"{disk.what}, which is never touched")
     if row is None:
         return _unrecorded(disk, now, policy) if disk.kind is Kind.DIRECTORY else None
-    if row.state in (State.REMOVING, State.CLAIMING):
-        return _interrupted(row)
     if row.state in ENDED:
         return _ended(row, disk, now, policy) if disk.kind is Kind.DIRECTORY else None
     return _active(row, disk, now, policy)

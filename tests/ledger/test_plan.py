@@ -188,7 +188,10 @@ TABLE = [
     # any | foreign
     *[Case(f"foreign, {state}", row(state, touch=30), Facts(Kind.FOREIGN, "a file"),
            FOREIGN, REPORT)
-      for state in State],
+      for state in State if state not in (State.REMOVING, State.CLAIMING)],
+    *[Case(f"{state}, its place taken", row(state, touch=1), Facts(Kind.FOREIGN, "a file"),
+           UNFINISHED, FINISH, 1)
+      for state in (State.REMOVING, State.CLAIMING)],
     Case("foreign, a stranger", None, Facts(Kind.FOREIGN, "a file"), FOREIGN, REPORT),
 ]
 # fmt: on
