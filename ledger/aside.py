@@ -50,6 +50,7 @@ class SettingAside:
 
     def carry_out(self, judged: Sequence[tuple[Suspect, Verdict]]) -> int:
         """The sessions that were still as judged are out of the root; how many."""
+        before = self._out.removed
         begun = self._begin(judged)
         renamed = [aside for aside in begun if self._rename(aside)]
         unused = [aside for aside in renamed if self._is_unused(aside)]
@@ -60,7 +61,7 @@ class SettingAside:
                 self._out.waiting += 1
             else:
                 self._remove(aside)
-        return len(ended)
+        return self._out.removed - before
 
     # Step 1: the rows say who removes them, and under what name
 
@@ -181,14 +182,14 @@ class SettingAside:
 
     def _remove(self, aside: _Aside) -> None:
         try:
-            if newer_than(aside.fd, aside.name.seen, self._now):
-                self._out.removed -= 1
-                self._bring_back(aside)
-            else:
-                upkeep.bury_and_remove(self._place, aside.entry, held=True)
+            done = upkeep.bury_and_remove(self._place, aside.name, aside.fd, self._now)
         except OSError as error:
             said = error.strerror or error
             self._out.fail(f"{short(aside.record.session_id)}: its bytes stay for now: {said}")
+            return
+        if done is upkeep.Outcome.CHANGED:
+            self._out.removed -= 1
+            self._out.changed += 1
 
     # Back
 
@@ -211,11 +212,13 @@ class SettingAside:
             with suppress(FileNotFoundError):
                 upkeep.postpone(self._place, aside.name, self._now, due)
             self._out.fail(f"{short(session_id)}: {upkeep.NAME_TAKEN}")
+            # The row is now that of the directory which stands there.
+            self._take_back(aside, upkeep.NAME_TAKEN, **FORGOTTEN)
             return False
 
-    def _take_back(self, aside: _Aside, why: str) -> None:
+    def _take_back(self, aside: _Aside, why: str, **values: Any) -> None:
         """The row is active again, unless somebody has made something else of it since."""
-        values: dict[str, Any] = {"trash": None, "remover": None}
+        values |= {"trash": None, "remover": None}
         if aside.record.state in ENDED:
             values["last_touch_at"] = self._now
         with self._place.database.write() as connection:

@@ -261,6 +261,8 @@ def judge_trash(
     if name.by_user:
         why = "deleted by its user; its bytes are still to be removed"
         return Verdict(Finding.UNFINISHED, Action.FINISH, why, name.seen), facts
+    if facts.in_use:
+        return Verdict(Finding.IN_USE, Action.KEEP, "set aside, but a program holds it"), facts
     if name.due <= now:
         why = "set aside, and due to be removed"
         return Verdict(Finding.UNFINISHED, Action.FINISH, why, name.seen), facts
@@ -270,12 +272,12 @@ def judge_trash(
 
 
 def _facts_in_trash(root: Root, entry: str, row: Record | None, now: int) -> Facts:
-    if row is not None:  # its sizes are known, so it need not be looked at in each run
-        os.stat(entry, dir_fd=root.trash, follow_symlinks=False)
-        return Facts(Kind.DIRECTORY, files=row.files, bytes=row.bytes)
     fd = open_directory(entry, dir_fd=root.trash)
     try:
-        return look(fd, now)
+        held = not system.lock_exclusive(fd)
+        if row is not None:  # its sizes are known, so it need not be looked at in each run
+            return Facts(Kind.DIRECTORY, files=row.files, bytes=row.bytes, in_use=held)
+        return replace(look(fd, now), in_use=held)
     finally:
         os.close(fd)
 

@@ -119,21 +119,29 @@ def _finish_users_removal(place: Place, record: Record, now: int) -> Outcome:
         with suppress(FileNotFoundError):
             take_over(place, record.session_id, record.trash)
     ended = _move(place, record, State.DELETED, "its interrupted removal was finished", now)
-    return outcome if ended is Outcome.DONE else ended
+    if ended is Outcome.CHANGED:
+        return ended
+    if record.trash:
+        finish_trash(place, record.trash, now)
+    return outcome
 
 
 def _finish_lost_removal(place: Place, record: Record, now: int) -> Outcome:
-    """Ended, but its directory stands unchanged: a power cut took back the rename."""
+    """Ended, but its directory stands unchanged: a power cut took back the rename.
+
+    A sweep's entry, a user's removal too: so it is looked at again, and goes back if used since.
+    """
     old = TrashName.parse(record.trash or "")
+    expired = old if record.state == State.EXPIRED else None
     name = moves.trash_name(
         record.session_id,
-        by_user=record.state == State.DELETED,
-        seen=old.seen if old else record.last_touch_at,
-        due=old.due if old else 0,
+        by_user=False,
+        seen=expired.seen if expired else record.ended_at or 0,
+        due=expired.due if expired else 0,
     )
     moves.set_aside(place.root, record.session_id, str(name))
-    finish_trash(place, str(name), now)
-    return Outcome.REMOVED
+    done = finish_trash(place, str(name), now)
+    return Outcome.REMOVED if done is Outcome.DONE else done
 
 
 def take_over(place: Place, session_id: str, name: str) -> None:
@@ -166,31 +174,32 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
     except FileNotFoundError:
         return Outcome.DONE
     try:
+        if not name.by_user and not system.lock_exclusive(fd):
+            return Outcome.IN_USE
         with place.database.read() as connection:
             record = queries.record_of(connection, place.root_id, name.session_id)
         mine = record if record is not None and record.trash == entry else None
-        if not name.by_user and _was_used(fd, name, mine, now):
-            return bring_back(place, entry, name, now)
+        touched = mine is not None and mine.state == State.ACTIVE and not name.by_user
+        if touched or _is_used(fd, name, now):
+            return bring_back(place, name, now)
         if mine is not None and mine.state == State.REMOVING:
             to = State.DELETED if name.by_user else State.EXPIRED
-            _move(place, mine, to, "its interrupted removal was finished", now)
+            ended = _move(place, mine, to, "its interrupted removal was finished", now)
+            if ended is Outcome.CHANGED:  # a touch or a DELETE was first
+                return ended
         if name.due > now and not early:
             return Outcome.DONE
-        return bury_and_remove(place, entry)
+        return bury_and_remove(place, name, fd, now)
     finally:
         os.close(fd)
 
 
-def _was_used(fd: int, name: TrashName, mine: Record | None, now: int) -> bool:
-    touched = mine is not None and mine.state == State.ACTIVE
-    return touched or newer_than(fd, name.seen, now)
-
-
-def bring_back(place: Place, entry: str, name: TrashName, now: int) -> Outcome:
+def bring_back(place: Place, name: TrashName, now: int) -> Outcome:
     """The directory is in the root again, and its session active; the ledger learns last.
 
     Where its name is taken it stays, restorable for max age, and FileExistsError is raised.
     """
+    entry = str(name)
     try:
         moves.put_back(place.root, entry, name.session_id)
     except FileExistsError:
@@ -212,16 +221,28 @@ def postpone(place: Place, name: TrashName, now: int, due: int) -> None:
     moves.rename_in_trash(place.root, str(name), str(later))
 
 
-def bury_and_remove(place: Place, entry: str, *, held: bool = False) -> Outcome:
-    """The entry's bytes are gone; from its renaming on, nobody brings it back.
+def bury_and_remove(place: Place, name: TrashName, fd: int, now: int) -> Outcome:
+    """The entry's bytes are gone; what was used up to its burial goes back instead (CHANGED).
 
-    `held`: the caller has its lock.
+    `fd` is its directory, and of a sweep's entry the caller has the exclusive lock. Raises OSError
+    for bytes that cannot be removed.
     """
     try:
-        dead = moves.bury(place.root, entry)
+        if _is_used(fd, name, now):
+            return bring_back(place, name, now)
+        dead = moves.bury(place.root, str(name))
     except FileNotFoundError:
         return Outcome.DONE
-    return _remove(place, dead, held=held)
+    # A crash before this second look lets the dead go; but only what was written in that instant.
+    if _is_used(fd, name, now):
+        moves.rename_in_trash(place.root, dead, str(name))
+        return bring_back(place, name, now)
+    return _remove(place, dead, held=not name.by_user)
+
+
+def _is_used(fd: int, name: TrashName, now: int) -> bool:
+    """A user's DELETE is final; what a sweep took, is used where anything is newer than judged."""
+    return not name.by_user and newer_than(fd, name.seen, now)
 
 
 def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:

@@ -3,8 +3,9 @@
 import os
 import pkgutil
 import stat
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import Row, update
 
 from ledger import Entry, Finding, Report, SessionLedger, Settings, queries, system
+from ledger.database import Database
 from ledger.disk import HOUSE, INCOMING, TRASH
 from ledger.models import EVENTS, SESSIONS, Record
 from tests.hostile.worlds import fork
@@ -22,10 +24,6 @@ KILLED = 77
 FILES = {"photo.jpg": b"a photo", "list.txt": b"a list"}
 
 _uptime = system.boottime_us
-
-
-class Stopped(BaseException):
-    """Ends a run between two steps, as a crash would."""
 
 
 @dataclass
@@ -170,22 +168,59 @@ class World:
                 os.utime(Path(parent, name), ns=(at, at), follow_symlinks=False)
             os.utime(parent, ns=(at, at))
 
-    def dies(self, hook: str, act: Callable[[SessionLedger], object], *, before: bool) -> None:
-        """In a process of its own, `act` is killed before, or after, the step `hook` is done."""
-        child = fork(lambda: _die_at(hook, act, self.open(), before=before))
+    def dies(self, act: Callable[[SessionLedger], object], at: int) -> bool:
+        """In a process of its own, `act` is killed at its `at`th step; False: it was done before.
+
+        A step is the beginning or the end of a transaction, a rename, a removal or a touch.
+        """
+        child = fork(lambda: _dying(at, act, self.open))
         _, status = os.waitpid(child, 0)
-        assert os.waitstatus_to_exitcode(status) == KILLED, f"{hook} was never reached"
+        code = os.waitstatus_to_exitcode(status)
+        assert code in (0, KILLED), f"the child failed at step {at}"
+        return code == KILLED
 
 
-def _die_at(
-    hook: str, act: Callable[[SessionLedger], object], sessions: SessionLedger, *, before: bool
-) -> None:
-    with around(hook, before=_killed if before else None, after=None if before else _killed):
-        act(sessions)
+STEPS = (
+    *("moves.publish_directory", "moves.publish_file", "moves.publish_new_file", "moves.set_aside"),
+    *("moves.put_back", "moves.rename_in_trash", "moves.bury", "moves.claim", "moves.make_durable"),
+    *("moves.write_root_id", "removal.remove_dead", "removal.unlink_file", "life.os.utime"),
+)
 
 
-def _killed(*_: object) -> None:
-    os._exit(KILLED)
+def _dying(at: int, act: Callable[[SessionLedger], object], opens: Callable[[], Any]) -> None:
+    sessions = opens()
+    left = iter(range(1, at))
+
+    def step() -> None:
+        if next(left, None) is None:
+            os._exit(KILLED)
+
+    with ExitStack() as hooks:
+        for name in STEPS:
+            hooks.enter_context(around(name, before=step, after=step, times=1000))
+        hooks.enter_context(_around_transactions(step))
+        try:
+            act(sessions)
+            sessions.close()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+
+@contextmanager
+def _around_transactions(step: Callable[[], None]) -> Iterator[None]:
+    write = Database.write
+
+    @contextmanager
+    def stepping(self: Database, **values: Any) -> Iterator[Any]:
+        step()
+        with write(self, **values) as connection:
+            yield connection
+        step()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "write", stepping)
+        yield
 
 
 @contextmanager
