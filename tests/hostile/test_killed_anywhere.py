@@ -1,0 +1,89 @@
+"""A process is killed at each point of what it does; what it leaves is whole, and is finished."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import blows, tracing
+from tests.hostile.blows import Kill, Points, Told, walk
+from tests.hostile.operations import OPERATIONS
+from tests.hostile.scenario import Operation, Stage
+from tests.hostile.tracing import killed, needs_strace
+
+SEED = 20
+
+every_operation = pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.__name__)
+
+
+def kill_at_each_point(
+    operation: Operation, stage: Stage, hit: Callable[[int], Told], every: int
+) -> int:
+    """The last of the points that there were to be killed at."""
+    for at in walk(every, SEED):
+        operation.set_up(stage)
+        told = hit(at)
+        assert told.raised is None, told.in_words
+        judge = operation.judge(told.said)
+        try:
+            judge.nothing_is_half_there()
+            judge.a_sweep_settles_it()
+        except AssertionError as error:
+            error.add_note(f"{type(operation).__name__}, killed at {at}, having said {told.said}")
+            raise
+        if not told.died:
+            return at - 1
+    raise AssertionError("never done")
+
+
+def at_its_own_points(kind: type[Operation], folder: Path, every: int) -> None:
+    operation = kind()
+
+    def hit(at: int) -> Told:
+        return blows.hit(operation.run, Points(at, Kill()))
+
+    count = kill_at_each_point(operation, Stage(folder), hit, every)
+    print(f"{kind.__name__}: {count} kill points of its own, 1 of {every} tried")
+
+
+def at_system_calls(kind: type[Operation], folder: Path, every: int) -> None:
+    operation = kind()
+
+    def hit(at: int) -> Told:
+        return tracing.hit(operation.run, *killed(at))
+
+    count = kill_at_each_point(operation, Stage(folder), hit, every)
+    print(f"{kind.__name__}: {count} system calls to be killed at, 1 of {every} tried")
+
+
+@every_operation
+def test_killed_at_its_own_points_it_leaves_nothing_lost(
+    kind: type[Operation], tmp_path: Path
+) -> None:
+    at_its_own_points(kind, tmp_path, every=4)
+
+
+@needs_strace
+@every_operation
+def test_killed_at_system_calls_it_leaves_nothing_lost(
+    kind: type[Operation], tmp_path: Path
+) -> None:
+    at_system_calls(kind, tmp_path, every=40)
+
+
+@pytest.mark.torture
+@every_operation
+def test_killed_at_every_point_of_its_own_it_leaves_nothing_lost(
+    kind: type[Operation], tmp_path: Path
+) -> None:
+    at_its_own_points(kind, tmp_path, every=1)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+@needs_strace
+@every_operation
+def test_killed_at_every_system_call_it_leaves_nothing_lost(
+    kind: type[Operation], tmp_path: Path
+) -> None:
+    at_system_calls(kind, tmp_path, every=1)
