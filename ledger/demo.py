@@ -260,9 +260,11 @@ def stage(*, keep: bool = False) -> Iterator[tuple[SessionLedger, dict[str, Stan
 
     Afterwards the folder is gone, unless `keep`. Raises UsageError for wrong settings.
     """
+    load_settings()  # wrong ones are said before anything is made
     folder = Path(tempfile.mkdtemp(prefix="coatcheck-demo-"))
+    opened = SessionLedger.open(_settings(folder))
     try:
-        with SessionLedger.open(_settings(folder)) as sessions, ExitStack() as held:
+        with opened as sessions, ExitStack() as held:
             stands = {}
             for scene in SCENES.values():
                 stands[scene.name] = scene.build(sessions)

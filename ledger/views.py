@@ -1,0 +1,189 @@
+"""What operators are shown of sessions, as values with their JSON: one whole, or a page of many."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+
+from ledger import queries
+from ledger.disk import HOUSE, TRASH, StoredFile, is_session_id
+from ledger.errors import SessionNotFound, UsageError
+from ledger.models import State
+from ledger.plan import Evidence, Kind, Verdict
+from ledger.report import Entry, printable, rfc3339
+from ledger.sessions import Session, SessionLedger
+from ledger.survey import survey_trash
+
+
+def stamp(at: datetime | None) -> str | None:
+    """A moment as RFC 3339, to the microsecond."""
+    return None if at is None else at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def session_json(session: Session, files: Sequence[StoredFile] | None = None) -> dict[str, Any]:
+    """A session as operators see it over HTTP; `files` is null where they were not looked up."""
+    listed = None
+    if files is not None:
+        listed = [{"name": printable(name), "bytes": size} for name, size in files]
+    return {
+        "session_id": session.id,
+        "state": session.state.value,
+        "label": session.label,
+        "created_at": stamp(session.created_at),
+        "last_touch_at": stamp(session.last_touch_at),
+        "expires_at": stamp(session.expires_at),
+        "bytes": session.bytes,
+        "file_count": session.files,
+        "files": listed,
+        "origin": session.origin.value,
+        "path": printable(session.path),
+        "ended_at": stamp(session.ended_at),
+        "ended_by": session.ended_by,
+        "ended_why": session.ended_why,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some sessions of a list; `after` is the cursor of those that follow, None at the end."""
+
+    sessions: list[Session]
+    after: str | None
+
+    @classmethod
+    def of(
+        cls,
+        sessions: SessionLedger,
+        *,
+        sort: str = "-created_at",
+        cursor: str | None = None,
+        most: int = 100,
+        state: State | None = None,
+    ) -> Self:
+        """Raises UsageError for an order or a cursor that is none."""
+        if sort.removeprefix("-") not in queries.SORTS:
+            known = ", ".join(queries.SORTS)
+            raise UsageError(f"Sessions are sorted by {known}, with - in front downwards.")
+        with sessions.place.database.read() as connection:
+            found = queries.page(
+                connection,
+                sessions.place.root_id,
+                sort=sort,
+                after=None if cursor is None else _place(cursor, sort),
+                most=most + 1,
+                state=state and state.value,
+            )
+        after = None
+        if len(found) > most:
+            last = found[most - 1]
+            after = _cursor(sort, getattr(last, sort.removeprefix("-")), last.pk)
+        return cls([sessions.session_of(record) for record in found[:most]], after)
+
+    def as_json(self) -> dict[str, Any]:
+        return {"sessions": [session_json(each) for each in self.sessions], "next": self.after}
+
+
+def _cursor(*place: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _place(cursor: str, sort: str) -> tuple[Any, int]:
+    try:
+        order, value, pk = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+    except (ValueError, TypeError):
+        order = value = pk = None
+    if order != sort or type(value) not in (int, str) or type(pk) is not int:
+        raise UsageError(f"'{cursor}' is no cursor of a list in the order {sort}.")
+    return value, pk
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One session from both sides, with its life, and what a sweep would do with it now."""
+
+    session_id: str
+    session: Session | None
+    evidence: Evidence
+    verdict: Verdict | None
+    files: list[StoredFile]
+    trash: list[Entry]
+    events: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, sessions: SessionLedger, session_id: str) -> Self:
+        """Raises SessionNotFound where neither ledger, root nor trash has anything of it."""
+        if not is_session_id(session_id):
+            raise SessionNotFound(session_id)
+        evidence, verdict = sessions.judge(session_id)
+        row, trash = evidence.row, _in_trash(sessions, session_id)
+        if row is None and not trash and evidence.disk.kind is Kind.ABSENT:
+            sessions.get(session_id)  # says in which other root it is, or that it is nowhere
+        files: list[StoredFile] = []
+        with suppress(SessionNotFound, OSError):
+            files = sessions.files(session_id)
+        session = sessions.session_of(row) if row else None
+        events = _life(sessions, row.pk) if row else []
+        return cls(session_id, session, evidence, verdict, files, trash, events)
+
+    def as_json(self) -> dict[str, Any]:
+        disk, verdict = self.evidence.disk, self.verdict
+        return {
+            "session_id": self.session_id,
+            "session": self.session and session_json(self.session, self.files),
+            "disk": {
+                "kind": disk.kind.value,
+                "what": disk.what,
+                "mtime": rfc3339(disk.mtime),
+                "ctime": rfc3339(disk.ctime),
+                "files": disk.files,
+                "bytes": disk.bytes,
+                "in_use": disk.in_use,
+            },
+            "verdict": verdict
+            and {
+                "finding": verdict.finding.value,
+                "action": verdict.action.value,
+                "why": verdict.why,
+                "last_activity": rfc3339(verdict.activity),
+            },
+            "trash": [entry.as_json() for entry in self.trash],
+            "events": self.events,
+        }
+
+
+def _in_trash(sessions: SessionLedger, session_id: str) -> list[Entry]:
+    now, trash = sessions.clock(), f"{sessions.place.root.path}/{HOUSE}/{TRASH}"
+    return [
+        Entry.of(
+            found.verdict,
+            session_id,
+            f"{trash}/{found.entry.entry}",
+            now,
+            files=found.facts.files,
+            size=found.facts.bytes,
+        )
+        for found in survey_trash(sessions.place, now)
+        if found.session_id == session_id
+    ]
+
+
+def _life(sessions: SessionLedger, pk: int) -> list[dict[str, Any]]:
+    with sessions.place.database.read() as connection:
+        rows = queries.session_events(connection, pk)
+    return [
+        {
+            "event_id": row.event_id,
+            "at": rfc3339(row.at),
+            "session": row.session,
+            "from": row.from_state,
+            "to": row.to_state,
+            "by": row.by,
+            "why": printable(row.why),
+        }
+        for row in rows
+    ]
