@@ -121,8 +121,8 @@ def rename_noreplace(src: str, dst: str, *, src_dir_fd: int, dst_dir_fd: int) ->
     Where kernel or file system lack the call, somebody who takes the name between our look and our
     rename may lose a file, or an empty directory, to it: `rename_is_exclusive` tells.
     """
+    args = src_dir_fd, _encoded(src), dst_dir_fd, _encoded(dst), RENAME_NOREPLACE
     if renameat2 := _renameat2():
-        args = src_dir_fd, _encoded(src), dst_dir_fd, _encoded(dst), RENAME_NOREPLACE
         if renameat2(*args) == 0:
             return
         if ctypes.get_errno() not in LACKING:

@@ -21,9 +21,11 @@ MAY_IMPORT = {
 # From what acts down to what is; a file imports only files below its own. `plan` and `report` hold
 # the frozen values that looking and acting hand each other, and so they stand low.
 ORDER = [
-    *("__init__", "demo", "doctor", "sessions", "incoming", "life", "sweep", "upkeep", "guards"),
-    *("survey", "place", "claims", "states", "queries", "moves", "disk", "removal"),
-    *("report", "plan", "migrations", "database", "models", "settings", "system", "errors"),
+    *("__init__", "demo", "props", "doctor", "checks_ledger", "checks", "views", "sessions"),
+    *("adoption", "dry_runs", "health", "incoming", "life", "sweep", "aside", "listing", "runs"),
+    *("upkeep", "guards", "survey", "place", "claims", "states", "pages", "queries", "moves"),
+    *("disk", "removal", "report", "plan", "migrations", "database", "postgresql", "models"),
+    *("settings", "system", "errors"),
 ]
 REMOVES = {"unlink", "rmdir", "rmtree", "removedirs"}
 RENAMES = {"rename", "renames", "rename_noreplace"}

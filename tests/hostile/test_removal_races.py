@@ -133,7 +133,7 @@ def test_a_process_that_swaps_directories_for_links_reaches_nothing_outside(
 ) -> None:
     if not openat2:
         monkeypatch.setattr(system, "_openat2", lambda: None)
-    pairs = 6
+    pairs = 4
     arena = trash.dead / "arena"
 
     def swap() -> int:
@@ -141,7 +141,7 @@ def test_a_process_that_swaps_directories_for_links_reaches_nothing_outside(
 
     rounds = 0
     with mayhem(swap) as swaps:
-        while rounds < 200 or swaps() < 200:
+        while rounds < 100 or swaps() < 100:
             rounds += 1
             for n in range(pairs):
                 fill(arena / f"directory-{n}/deeper", 1)

@@ -14,6 +14,7 @@ import pytest
 import time_machine
 
 from ledger import system
+from tests.hostile.trash import open_fds
 from tests.hostile.worlds import bind, enter_own_mounts, in_child, mount_tmpfs, needs_root
 
 
@@ -229,9 +230,12 @@ def test_a_mount_is_not_entered(kind: str, act: Callable[..., object], tmp_path:
         else:
             mount_tmpfs(tmp_path / "point")
         (tmp_path / "point").chmod(0o500)
+        fd = os.open(tmp_path, os.O_RDONLY)
+        before = open_fds()
         with pytest.raises(OSError) as refused:
-            act("point", dir_fd=os.open(tmp_path, os.O_RDONLY))
+            act("point", dir_fd=fd)
         assert refused.value.errno == errno.EXDEV
+        assert open_fds() == before
         return stat.S_IMODE((tmp_path / "point").stat().st_mode)
 
     assert in_child(check) == 0o500
