@@ -1,0 +1,94 @@
+"""The service: every router in one application, who is let in, and how it runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from ledger.errors import CoatcheckError
+from ledger.settings import Settings
+from web.bodies import STALL_S
+from web.errors import answer_to, problem
+from web.guard import HostCheck, OriginCheck, Outermost
+from web.lifespan import Keeper, kept
+from web.opening import Opening
+from web.operator import operator_router
+from web.ready import ready_router
+from web.server import run
+from web.uploads import upload_router
+
+
+def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = STALL_S) -> FastAPI:
+    """The service of these settings, to be served on `host`.
+
+    While the root needs consent, or root or ledger cannot be used, it answers 503 with what to
+    do, and tries again by itself. Raises UsageError for wrong settings.
+    """
+    opening = Opening(settings)
+    keeper = Keeper(opening.wait)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with kept(keeper):
+            yield
+        await to_thread.run_sync(opening.close)
+
+    app = FastAPI(
+        title="coatcheck",
+        version=version("coatcheck"),
+        lifespan=lifespan,
+        middleware=_middleware(settings, host),
+        docs_url=None,  # their pages load scripts from elsewhere
+        redoc_url=None,
+    )
+    app.include_router(ready_router(opening.sessions, lambda: keeper.progress))
+    app.include_router(upload_router(opening.sessions, stall_s=stall_s), prefix="/api/v1/upload")
+    operators = operator_router(opening.sessions, settings.operator_token)
+    app.include_router(operators, prefix="/api/v1/operator")
+    for kind in (CoatcheckError, OSError, RequestValidationError):
+        app.add_exception_handler(kind, _failed)
+    app.add_exception_handler(Exception, _broken)
+    return app
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Serves until SIGTERM or SIGINT. Raises UsageError where it cannot listen there."""
+    for chatty in ("alembic", "python_multipart"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    run(create_app(settings, host=host), host, port)
+
+
+def _middleware(settings: Settings, host: str) -> list[Middleware]:
+    """From the outermost to the innermost."""
+    origins = [origin.rstrip("/") for origin in settings.cors_origins]
+    guards = [
+        Middleware(Outermost),
+        Middleware(HostCheck, hosts=settings.hosts, listens_on=host),
+        Middleware(OriginCheck, origins=origins),
+    ]
+    if origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
+            allow_headers=["Content-Type", "Range"],
+            expose_headers=["Location", "Content-Disposition", "Retry-After"],
+        )
+        guards.append(cors)
+    return guards
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return answer_to(request, error)
+
+
+async def _broken(_request: Request, _error: Exception) -> Response:
+    return problem(500, "Something went wrong in the server; its log has the details.")

@@ -1,0 +1,256 @@
+"""The upload routes: they only translate between HTTP and the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Annotated, Any, Self
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+from ledger.claims import check_name
+from ledger.disk import StoredFile
+from ledger.errors import SessionEnded, SessionNotFound, UsageError
+from ledger.models import Actor, State
+from ledger.sessions import Session, SessionLedger
+from web.bodies import STALL_S, Refused
+from web.deps import FileName, SessionId, Sessions, Source, lending, may_claim
+from web.downloads import FileAnswer
+from web.errors import documented, route_class
+from web.receiving import arriving, take_body, take_parts
+from web.shapes import FileJson, stamp
+
+Moment = Annotated[datetime, PlainSerializer(stamp, return_type=str)]
+
+
+class SessionOut(BaseModel):
+    """A session with its files. Times are RFC 3339 UTC; `bytes` is the sum of its files'."""
+
+    session_id: str
+    state: State
+    label: str | None
+    created_at: Moment
+    last_touch_at: Moment
+    expires_at: Moment
+    bytes: int
+    files: list[FileJson]
+
+    @classmethod
+    def of(cls, session: Session, files: Iterable[StoredFile]) -> Self:
+        return cls(
+            session_id=session.id,
+            state=session.state,
+            label=session.label,
+            created_at=session.created_at,
+            last_touch_at=session.last_touch_at,
+            expires_at=session.expires_at,
+            bytes=session.bytes,
+            files=[FileJson(name=_as_text(name), bytes=size) for name, size in files],
+        )
+
+
+class FileOut(FileJson):
+    """A file that was received, and where it is."""
+
+    url: str
+
+
+class FilesOut(BaseModel):
+    """The files of one request; `url` is that of the first."""
+
+    url: str
+    files: list[FileOut]
+
+
+class ClaimIn(BaseModel):
+    """`into`: the name that the directory gets below the claims directory."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    into: str
+
+
+def upload_router(source: Source, *, stall_s: float = STALL_S) -> APIRouter:
+    """The upload routes on a ledger, to be included under a prefix of their own.
+
+    A body that moves no byte for `stall_s` seconds is ended.
+    """
+    router = APIRouter(route_class=route_class(stall_s), dependencies=[Depends(lending(source))])
+    _add_session_routes(router)
+    _add_file_routes(router)
+    return router
+
+
+# A session
+
+
+async def create(request: Request, response: Response, sessions: Sessions) -> SessionOut:
+    """Creates a session, with the files and the `label` of a multipart body."""
+    async with arriving(request, sessions, None) as arrival:
+        label = await take_parts(request, arrival)
+        record, received = await arrival.commit(label)
+    response.headers["Location"] = f"{_path(request).rstrip('/')}/{record.session_id}"
+    files = sorted(StoredFile(file.name, file.bytes) for file in received)
+    return SessionOut.of(sessions.session_of(record), files)
+
+
+def show(session_id: SessionId, sessions: Sessions) -> SessionOut:
+    """The session with its files. Not a touch."""
+    return _with_files(sessions, sessions.standing(session_id))
+
+
+def touch(session_id: SessionId, sessions: Sessions) -> SessionOut:
+    """Keeps the session alive."""
+    return _with_files(sessions, sessions.touch(session_id, by=Actor.API))
+
+
+def claim(session_id: SessionId, wanted: ClaimIn, sessions: Sessions) -> SessionOut:
+    """Moves the session below the claims directory; repeated, it answers the same."""
+    into = check_name(wanted.into, "The claim's name")
+    session = sessions.claim(session_id, into, by=Actor.API)
+    return SessionOut.of(session, sessions.claimed_files(session))
+
+
+def delete(session_id: SessionId, sessions: Sessions) -> None:
+    """Deletes the session: it is gone at once, whatever its size."""
+    if not sessions.delete_session(session_id, by=Actor.API):
+        raise SessionNotFound(session_id)
+
+
+async def _no_session() -> None:
+    raise SessionNotFound("")
+
+
+# Its files
+
+
+async def add_files(request: Request, session_id: SessionId, sessions: Sessions) -> FilesOut:
+    """Adds the file parts of a multipart body, all or none; a name that is taken is numbered."""
+    async with arriving(request, sessions, session_id) as arrival:
+        await take_parts(request, arrival)
+        if not arrival.has_files:
+            raise UsageError("There is no file in this request.")
+        _, received = await arrival.commit()
+    base = _path(request)
+    files = [FileOut(name=name, bytes=size, url=_below(base, name)) for name, size, _ in received]
+    return FilesOut(url=files[0].url, files=files)
+
+
+async def put_file(
+    request: Request,
+    response: Response,
+    session_id: SessionId,
+    name: FileName,
+    sessions: Sessions,
+) -> FileOut | None:
+    """Stores the body as one file, whole or not at all; one of its name is replaced."""
+    if "content-range" in request.headers:
+        raise UsageError("A file is put whole: Content-Range is not understood.")
+    async with arriving(request, sessions, session_id, file=name) as arrival:
+        await take_body(request, arrival)
+        _, [received] = await arrival.commit()
+    if received.replaced:
+        response.status_code = 204
+        return None
+    url = _path(request)
+    response.headers["Location"] = url
+    return FileOut(name=name, bytes=received.bytes, url=url)
+
+
+def get_file(
+    request: Request, session_id: SessionId, name: FileName, sessions: Sessions
+) -> FileAnswer:
+    """The file, or a range of it, to be saved. Not a touch."""
+    sessions.standing(session_id)
+    try:
+        return FileAnswer(request, sessions.open_file(session_id, name), name)
+    except FileNotFoundError:
+        raise _no_file(name) from None
+
+
+def delete_file(session_id: SessionId, name: FileName, sessions: Sessions) -> None:
+    """Takes one file back out of the session."""
+    if not sessions.delete_file(session_id, name, by=Actor.API):
+        raise _no_file(name)
+
+
+def _with_files(sessions: SessionLedger, session: Session) -> SessionOut:
+    try:
+        return SessionOut.of(session, sessions.files(session.id))
+    except SessionNotFound:
+        raise SessionEnded("The session's directory is gone.") from None
+
+
+def _no_file(name: str) -> Refused:
+    return Refused(404, f"File '{name}' not found")
+
+
+def _path(request: Request) -> str:
+    """The path of the request, wherever the routes are mounted, fit for a URL."""
+    return quote(request.scope["path"])
+
+
+def _below(base: str, name: str) -> str:
+    return f"{base}/{quote(name, safe='')}"
+
+
+def _as_text(name: str) -> str:
+    """A name as it is; bytes of it that are no UTF-8 are escaped."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+# The table
+
+
+Answers = dict[int | str, dict[str, Any]]
+
+_OPEN = documented(403, 404, 409, 410, 421, 422, 503)
+_CLOSING = documented(403, 404, 409, 421, 422, 503)
+_BODY = documented(408, 413, 507)
+_BYTES = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _BYTES}
+_LABEL = {"type": "string", "maxLength": 1000}
+
+
+def _add_session_routes(router: APIRouter) -> None:
+    a_form = _takes("multipart/form-data", _form(label=_LABEL, files=_FILES), required=False)
+    made = documented(403, 422, 503) | _BODY
+    router.post("", status_code=201, responses=made, openapi_extra=a_form)(create)
+    router.post("/", status_code=201, include_in_schema=False)(create)
+    for hidden in (router.get, router.head, router.delete):
+        hidden("/", include_in_schema=False)(_no_session)
+
+    one = "/{session_id}"
+    router.get(one, responses=_OPEN)(show)
+    router.head(one, include_in_schema=False)(show)
+    router.delete(one, status_code=204, responses=_CLOSING)(delete)
+    router.post(f"{one}/discard", status_code=204, responses=_CLOSING, name="discard")(delete)
+    router.post(f"{one}/touch", responses=_OPEN | documented(507))(touch)
+    claiming = documented(401) | _OPEN | _BODY
+    router.post(f"{one}/claim", dependencies=[Depends(may_claim)], responses=claiming)(claim)
+
+
+def _add_file_routes(router: APIRouter) -> None:
+    a_form = _takes("multipart/form-data", _form(files=_FILES))
+    files = "/{session_id}/files"
+    router.post(files, status_code=201, responses=_OPEN | _BODY, openapi_extra=a_form)(add_files)
+
+    one = "/{session_id}/files/{name:path}"
+    put: Answers = {201: {"model": FileOut}, 204: {"description": "Replaced"}, **_OPEN, **_BODY}
+    a_file = _takes("application/octet-stream", _BYTES, required=False)
+    router.put(one, status_code=201, responses=put, openapi_extra=a_file)(put_file)
+    whole = {"content": {"application/octet-stream": {"schema": _BYTES}}}
+    got: Answers = {200: whole, 206: {**whole, "description": "A range"}, **_OPEN}
+    router.get(one, response_class=FileAnswer, responses=got | documented(416))(get_file)
+    router.head(one, response_class=FileAnswer, include_in_schema=False)(get_file)
+    router.delete(one, status_code=204, responses=_OPEN | documented(507))(delete_file)
+
+
+def _takes(kind: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
+    return {"requestBody": {"content": {kind: {"schema": schema}}, "required": required}}
+
+
+def _form(**fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields}
