@@ -66,7 +66,8 @@ def open_place(settings: Settings, now: int, *, adopt: bool = False) -> Place:
 def check_paths(settings: Settings) -> None:
     """Raises UsageError where root, ledger and claims cannot be where the settings say."""
     root = Path(os.path.realpath(settings.root))
-    if root in (home := Path.home().resolve(), *home.parents):
+    home = _home()
+    if root in (home, *home.parents):
         raise UsageError(f"COATCHECK_ROOT: {root} is no place for temp sessions.")
     others = {"COATCHECK_CLAIMS": Path(os.path.realpath(settings.claims))}
     if settings.ledger_file:
@@ -94,6 +95,13 @@ def _open_root(settings: Settings, database: Database, adopt: bool) -> Root:
         except OSError as error:
             raise RootUnavailable(f"The root {path} cannot be made: {error.strerror}.") from error
     return Root(path)
+
+
+def _home() -> Path:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:  # a container's user may have none
+        return Path("/")
 
 
 @contextmanager
