@@ -83,6 +83,17 @@ def counts_by_state(connection: Connection, root_id: str) -> dict[str, int]:
     return {state.value: found.get(state.value, 0) for state in State}
 
 
+def usage_by_state(connection: Connection, root_id: str) -> dict[str, tuple[int, int]]:
+    """How many sessions each state has, and the bytes that the ledger has counted in them."""
+    query = (
+        select(_COLUMNS.state, func.count(), func.sum(_COLUMNS.bytes))
+        .where(_COLUMNS.root_id == root_id)
+        .group_by(_COLUMNS.state)
+    )
+    found = {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
+    return {state.value: found.get(state.value, (0, 0)) for state in State}
+
+
 def is_fresh(last_touch_at: int, now: int, max_age: int) -> bool:
     """Whether the ledger alone knows the session to be live, so that no one need look."""
     return now - max_age <= last_touch_at <= now + FUTURE_US
@@ -188,6 +199,48 @@ def sweeps(
 def sweep(connection: Connection, root_id: str, sweep_id: int) -> Row[Any] | None:
     query = select(SWEEPS).where(SWEEPS.c.root_id == root_id, SWEEPS.c.sweep_id == sweep_id)
     return connection.execute(query).first()
+
+
+def sweeps_ended(
+    connection: Connection, root_id: str, after: int, since: int, most: int = 1000
+) -> Sequence[Row[Any]]:
+    """Runs that have ended, oldest first, from behind the run `after`, begun at `since` or later.
+
+    None from behind one that is still under way: it comes when it has ended.
+    """
+    first_running = (
+        select(func.min(SWEEPS.c.sweep_id))
+        .where(SWEEPS.c.root_id == root_id, SWEEPS.c.state == "running")
+        .scalar_subquery()
+    )
+    query = (
+        select(SWEEPS)
+        .where(
+            SWEEPS.c.root_id == root_id,
+            SWEEPS.c.sweep_id > after,
+            SWEEPS.c.started_at >= since,
+            or_(first_running.is_(None), SWEEPS.c.sweep_id < first_running),
+        )
+        .order_by(SWEEPS.c.sweep_id)
+        .limit(most)
+    )
+    return connection.execute(query).all()
+
+
+def last_sweep_done(connection: Connection, root_id: str) -> int | None:
+    """When the newest sweep ended that nothing had stopped; None where there was none."""
+    query = (
+        select(SWEEPS.c.finished_at)
+        .where(
+            SWEEPS.c.root_id == root_id,
+            SWEEPS.c.state == "done",
+            SWEEPS.c.dry_run.is_(False),
+        )
+        .order_by(SWEEPS.c.sweep_id.desc())
+        .limit(1)
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
 
 
 def running_sweeps(connection: Connection, root_id: str) -> list[int]:

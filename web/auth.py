@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import SecretStr
 
 # `auto_error` off: the answers are ours; it stands here for the OpenAPI schema.
-_BEARER = HTTPBearer(auto_error=False, description="COATCHECK_OPERATOR_TOKEN")
+bearer = HTTPBearer(auto_error=False, description="COATCHECK_OPERATOR_TOKEN")
 
 _UNSET = "No operator token is set, so this is closed: set COATCHECK_OPERATOR_TOKEN, and restart."
 _MISSING = "This needs the operator token: send the header Authorization: Bearer TOKEN."
@@ -26,7 +26,7 @@ def needs_token(
     """
 
     async def check(
-        credentials: HTTPAuthorizationCredentials | None = Depends(_BEARER),
+        credentials: HTTPAuthorizationCredentials | None = Depends(bearer),
     ) -> None:
         if token is None:
             raise HTTPException(403, _UNSET)

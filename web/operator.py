@@ -1,0 +1,217 @@
+"""The operators' routes: every session, the orphan report, sweeps, and what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from anyio import CapacityLimiter, WouldBlock
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import BaseModel, SecretStr
+from starlette.requests import ClientDisconnect
+
+from ledger import Progress, Report, SessionLedger, State
+from ledger.report import csv_pieces
+from web import pages
+from web.auth import needs_token
+from web.bodies import Refused
+from web.cursors import place_of
+from web.deps import Sessions, Source, lending
+from web.errors import documented, route_class
+from web.events import EventHub, event_stream
+from web.shapes import EventPage, ReportJson, SessionPage, SweepJson, SweepPage
+from web.streams import Stream, in_thread
+from web.sweeps import SweepOrder, Sweeps
+
+MOST_REPORTS = 4  # being made or sent at once, each of them in memory
+
+_JSON = "application/json"
+_NUMBER = r"^[0-9]{0,18}$"
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
+Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+SweepId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER)]
+Format = Annotated[Literal["json", "csv"], Query(alias="format")]
+Sort = Literal[
+    "created_at",
+    "last_touch_at",
+    "bytes",
+    "files",
+    "state",
+    "-created_at",
+    "-last_touch_at",
+    "-bytes",
+    "-files",
+    "-state",
+]
+
+
+def operator_router(source: Source, token: SecretStr | None) -> APIRouter:
+    """Everything below /api/v1/operator, for who has the token; it ends with the application
+    what it has begun."""
+    routes = _Routes()
+    router = APIRouter(
+        route_class=route_class(),
+        dependencies=[Depends(needs_token(token)), Depends(lending(source))],
+        responses=documented(401, 403, 422, 503, 507),
+        tags=["operator"],
+        lifespan=routes.lifespan,
+    )
+    for path, read, answer in (
+        ("/sessions", routes.sessions, {"model": SessionPage}),
+        ("/report", routes.report, _REPORT),
+        ("/sweeps", routes.list_sweeps, {"model": SweepPage}),
+        ("/sweeps/{sweep_id}", routes.sweep, {"model": SweepJson}),
+        ("/events", routes.events, _EVENTS),
+    ):
+        errors = documented(404) if "{" in path else {}
+        router.get(path, responses={200: answer, **errors})(read)
+        router.head(path, include_in_schema=False)(read)
+    answers = {202: _ACCEPTED, **documented(404, 409, 410, 413)}
+    router.post("/sweeps", status_code=202, responses=answers)(routes.start_sweep)
+    return router
+
+
+_TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+_REPORT: dict[str, Any] = {"model": ReportJson, "content": {"text/csv": _TEXT}}
+_EVENTS: dict[str, Any] = {"model": EventPage, "content": {"text/event-stream": _TEXT}}
+_ACCEPTED: dict[str, Any] = {
+    "model": SweepJson,
+    "headers": {"Location": {"schema": {"type": "string"}, "description": "The run."}},
+}
+
+
+class _Routes:
+    """The routes, and what they share: who listens, what runs, and how many reports are made."""
+
+    def __init__(self) -> None:
+        self._hub = EventHub()
+        self._sweeps = Sweeps()
+        self._reports = CapacityLimiter(MOST_REPORTS)
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            self._hub.close()
+            await in_thread(self._sweeps.close)
+
+    async def sessions(
+        self,
+        sessions: Sessions,
+        state: State | None = None,
+        sort: Sort = "-created_at",
+        limit: Limit = 100,
+        cursor: Cursor = None,
+        q: Words = None,
+    ) -> Response:
+        """Sessions in the order of `sort`; `q` is looked for in id and label."""
+        value = str if sort.endswith("state") else int
+        after = None if cursor is None else tuple(place_of(cursor, f"sessions {sort}", value, int))
+        query: dict[str, Any] = {"sort": sort, "after": after, "state": state, "q": q}
+        return await _json(pages.session_page, sessions, limit, **query)
+
+    async def report(self, request: Request, sessions: Sessions, form: Format = "json") -> Response:
+        """The orphan report: each finding, what a sweep would do with it, and why."""
+        free = self._take_a_place()
+        try:
+            report = await _report_for(request, sessions)
+        except BaseException:
+            free()
+            raise
+        if form == "json":
+            return Stream(report.json_pieces(), media_type=_JSON, on_end=free)
+        headers = {"Content-Disposition": 'attachment; filename="coatcheck-report.csv"'}
+        pieces = csv_pieces(report.entries)
+        return Stream(pieces, media_type="text/csv", headers=headers, on_end=free)
+
+    def _take_a_place(self) -> Callable[[], None]:
+        """One of the places that reports have; what is returned gives it back."""
+        taker = object()
+        try:
+            self._reports.acquire_on_behalf_of_nowait(taker)
+        except WouldBlock:
+            raise Refused(503, "Enough reports are being made; try again in a moment.") from None
+        return partial(self._reports.release_on_behalf_of, taker)
+
+    async def start_sweep(
+        self, request: Request, sessions: Sessions, order: SweepOrder
+    ) -> Response:
+        """Begins a sweep or a dry run, which goes on after the answer."""
+        sweep = await in_thread(pages.begin_sweep, self._sweeps, sessions, order)
+        location = {"Location": f"{request.url.path}/{sweep.sweep_id}"}
+        return Response(sweep.model_dump_json(), 202, location, _JSON)
+
+    async def list_sweeps(
+        self, sessions: Sessions, limit: Limit = 100, cursor: Cursor = None
+    ) -> Response:
+        """Past and running sweeps, newest first."""
+        return await _json(pages.sweep_page, sessions, limit, _before(cursor, "sweeps"))
+
+    async def sweep(self, sessions: Sessions, sweep_id: SweepId) -> Response:
+        """One sweep. A dry run has its list in `result`, as long as it is kept."""
+        sweep, kept = await in_thread(pages.one_sweep, sessions, sweep_id)
+        if kept is None:
+            return Response(sweep.model_dump_json(), media_type=_JSON)
+        pieces = pages.with_list(sweep, kept)
+        return Stream(pieces, media_type=_JSON, on_end=partial(os.close, kept))
+
+    async def events(
+        self,
+        request: Request,
+        sessions: Sessions,
+        limit: Limit = 100,
+        cursor: Cursor = None,
+        last_event_id: LastEventId = None,
+    ) -> Response:
+        """What happened, newest first; with `Accept: text/event-stream`, what happens from now
+        on, or from behind `Last-Event-ID` on."""
+        if request.method == "GET" and _wants_stream(request):
+            after = int(last_event_id) if last_event_id else None
+            listener = await self._hub.join(sessions, after)
+            return event_stream(self._hub, sessions, listener)
+        return await _json(pages.event_page, sessions, limit, _before(cursor, "events"))
+
+
+async def _json(page: Callable[..., BaseModel], *args: Any, **kwargs: Any) -> Response:
+    """A page, made and written in a thread: a long one takes its time."""
+
+    def make() -> Response:
+        return Response(page(*args, **kwargs).model_dump_json(by_alias=True), media_type=_JSON)
+
+    return await in_thread(make)
+
+
+def _before(cursor: str | None, order: str) -> int | None:
+    return None if cursor is None else int(place_of(cursor, order, int)[0])
+
+
+def _wants_stream(request: Request) -> bool:
+    accepted = request.headers.get("accept", "").split(",")
+    return any(kind.partition(";")[0].strip() == "text/event-stream" for kind in accepted)
+
+
+async def _report_for(request: Request, sessions: SessionLedger) -> Report:
+    """The report, given up when its client goes."""
+    progress = Progress()
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        progress.cancel.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        report = await in_thread(sessions.report, progress=progress)
+    finally:
+        watching.cancel()
+    if progress.cancel.is_set():
+        raise ClientDisconnect
+    return report

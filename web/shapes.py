@@ -1,0 +1,188 @@
+"""The JSON that operators are answered with. Times are RFC 3339 UTC, sizes bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field
+from sqlalchemy import Row
+
+from ledger import Session, State
+from ledger.disk import StoredFile
+from ledger.health import SweepInfo
+from ledger.place import Place
+from ledger.report import printable, rfc3339
+
+
+def stamp(at: datetime | None) -> str | None:
+    """A moment as RFC 3339, to the microsecond."""
+    if at is None:
+        return None
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class FileJson(BaseModel):
+    name: str
+    bytes: int
+
+
+class SessionJson(BaseModel):
+    """One session as operators see it.
+
+    `file_count` and `bytes` are the ledger's; `files` are looked up on the disk, and null where
+    a page would grow too long by them.
+    """
+
+    session_id: str
+    state: State
+    label: str | None
+    created_at: str
+    last_touch_at: str
+    expires_at: str
+    bytes: int
+    file_count: int
+    files: list[FileJson] | None
+    origin: Literal["created", "adopted"]
+    path: str
+    ended_at: str | None
+    ended_by: str | None
+    ended_why: str | None
+
+    @classmethod
+    def of(cls, session: Session, files: Sequence[StoredFile] | None) -> Self:
+        return cls(
+            session_id=session.id,
+            state=session.state,
+            label=session.label,
+            created_at=stamp(session.created_at) or "",
+            last_touch_at=stamp(session.last_touch_at) or "",
+            expires_at=stamp(session.expires_at) or "",
+            bytes=session.bytes,
+            file_count=session.files,
+            files=None
+            if files is None
+            else [FileJson(name=printable(name), bytes=size) for name, size in files],
+            origin=session.origin.value,
+            path=printable(session.path),
+            ended_at=stamp(session.ended_at),
+            ended_by=session.ended_by,
+            ended_why=session.ended_why,
+        )
+
+
+class SessionPage(BaseModel):
+    sessions: list[SessionJson]
+    next: str | None
+
+
+class EventJson(BaseModel):
+    """One change of a session's state; `session` is the short form of its id."""
+
+    event_id: int
+    at: str
+    session: str | None
+    from_: str | None = Field(alias="from")
+    to: str | None
+    by: str
+    why: str
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        return cls.model_validate(
+            {
+                "event_id": row.event_id,
+                "at": rfc3339(row.at),
+                "session": row.session,
+                "from": row.from_state,
+                "to": row.to_state,
+                "by": row.by,
+                "why": row.why,
+            }
+        )
+
+
+class EventPage(BaseModel):
+    events: list[EventJson]
+    next: str | None
+
+
+class SweepJson(BaseModel):
+    """One sweep or dry run; `result` is null while it runs.
+
+    The result is the report's JSON without its findings, and `by`, `why` and `failures`; that of
+    one dry run whose list is still kept has the findings.
+    """
+
+    sweep_id: int
+    state: Literal["running", "done", "stopped", "failed"]
+    done: int
+    total: int | None
+    dry_run: bool
+    started_at: str
+    finished_at: str | None
+    stopped_by: Literal["brake", "clock", "root", "lock"] | None
+    result: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, row: Row[Any], place: Place) -> Self:
+        sweep = SweepInfo.of(row)
+        return cls(
+            sweep_id=sweep.sweep_id,
+            state=sweep.state,
+            done=sweep.done,
+            total=sweep.total,
+            dry_run=sweep.dry_run,
+            started_at=stamp(sweep.started_at) or "",
+            finished_at=stamp(sweep.finished_at),
+            stopped_by=sweep.stopped_by,
+            result=None if sweep.state == "running" else _result(sweep, place),
+        )
+
+
+def _result(sweep: SweepInfo, place: Place) -> dict[str, Any]:
+    return {
+        "at": stamp(sweep.started_at),
+        "root": place.root.path,
+        "root_id": place.root_id,
+        "max_age_hours": sweep.max_age_hours,
+        "dry_run": sweep.dry_run,
+        **sweep.result,
+        "by": sweep.by,
+        "why": sweep.why,
+    }
+
+
+class SweepPage(BaseModel):
+    sweeps: list[SweepJson]
+    next: str | None
+
+
+class FindingJson(BaseModel):
+    finding: str
+    session_id: str | None
+    path: str
+    last_activity: str | None
+    age_hours: float | None
+    files: int
+    bytes: int
+    action: str
+    why: str
+
+
+class ReportJson(BaseModel):
+    """The orphan report. `counts` and `bytes` have every finding; `live` is not listed."""
+
+    at: str
+    root: str
+    root_id: str
+    max_age_hours: float
+    dry_run: bool
+    counts: dict[str, int]
+    bytes: dict[str, int]
+    removed: int
+    waiting: int
+    changed: int
+    failed: int
+    findings: list[FindingJson]
