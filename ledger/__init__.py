@@ -3,6 +3,7 @@
 from ledger.errors import (
     ClaimsUnavailable,
     CoatcheckError,
+    CommitUnknown,
     DryRunGone,
     Guard,
     LedgerDamaged,
@@ -36,6 +37,7 @@ __all__ = [
     "Actor",
     "ClaimsUnavailable",
     "CoatcheckError",
+    "CommitUnknown",
     "DryRunGone",
     "Entry",
     "Finding",

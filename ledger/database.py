@@ -8,11 +8,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Connection,
     Engine,
     column,
@@ -21,14 +22,14 @@ from sqlalchemy import (
     inspect,
     select,
     table,
-    text,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from ledger import system
+from ledger import postgresql, system
 from ledger.errors import (
+    CommitUnknown,
     LedgerDamaged,
     LedgerFull,
     LedgerGone,
@@ -44,7 +45,6 @@ VERSION_TABLE = "coatcheck_schema"
 TIMEOUT_S = 5.0
 RESERVE_BYTES = 16 << 20
 
-_POSTGRES_LOCK = 0x636F6174  # the one migrator's advisory lock: "coat"
 _DAMAGED = ("malformed", "not a database", "disk image", "database corruption")
 
 
@@ -53,13 +53,17 @@ class Database:
 
     def __init__(self, settings: Settings, *, timeout_s: float = TIMEOUT_S) -> None:
         self.file = settings.ledger_file
-        self.name = str(self.file) if self.file else _without_password(settings.ledger)
+        server = None if self.file else _parsed(settings.ledger)
+        self.name = postgresql.name_of(server) if server else str(self.file)
         self._timeout_s = timeout_s
         self._writing = threading.Lock()
         self._inode: tuple[int, int] | None = None
         if self.file:
             self._make_parent(self.file)
-        self.engine = self._engine(settings.ledger)
+        self.engine = self._engine(server)
+        self._reading = self.engine.execution_options(
+            **({} if self.file else {"isolation_level": "REPEATABLE READ"})
+        )
         try:
             self._migrate()
         except BaseException:
@@ -77,7 +81,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection in one read transaction: every query in it sees the same moment."""
-        with self._speaking_plainly(), self._connected() as connection:
+        with self._speaking_plainly(), self._connected(self._reading) as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql("BEGIN")
             yield connection
@@ -89,17 +93,36 @@ class Database:
 
         `durable`: on stable storage before this returns; otherwise a power cut may lose the
         last transactions, never the ledger. Raises LedgerUnavailable, LedgerFull, LedgerGone or
-        LedgerDamaged; the outcome of a failed commit is unknown, so read again before acting.
+        LedgerDamaged: nothing is written. CommitUnknown: nobody knows, so no disk may be touched
+        on the strength of either.
         """
-        with self._speaking_plainly(), self._turn(), self._connected() as connection:
+        with self._speaking_plainly(), self._turn(), self._connected(self.engine) as connection:
             if self.is_sqlite:
                 connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 self._check_still_there()
-            yield connection
+                yield connection
+                connection.commit()
+                if durable:
+                    self._check_still_there()
+            else:
+                xid = postgresql.begin(connection, durable=durable)
+                yield connection
+                self._commit(connection, xid)
+
+    def _commit(self, connection: Connection, xid: str) -> None:
+        """A COMMIT whose answer is lost may have been carried out: the server is asked again."""
+        try:
             connection.commit()
-            if durable:
-                self._check_still_there()
+        except DBAPIError as error:
+            committed = postgresql.was_committed(self.engine, xid, self._timeout_s)
+            if committed is None:
+                raise CommitUnknown(
+                    f"The ledger {self.name} was lost in the middle of a change, and whether it "
+                    "has it is not known. Try again once it is back."
+                ) from error
+            if not committed:
+                raise
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -115,9 +138,9 @@ class Database:
             self._writing.release()
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
         self._check_still_there()
-        with self.engine.connect() as connection:
+        with engine.connect() as connection:
             yield connection
 
     def _check_still_there(self) -> None:
@@ -146,32 +169,25 @@ class Database:
                 f"The ledger's directory {file.parent} cannot be made: {error.strerror}."
             ) from error
 
-    def _engine(self, url: str) -> Engine:
-        try:
-            if self.is_sqlite:
-                engine = create_engine(
-                    f"sqlite:///{self.file}",
-                    pool_size=8,
-                    max_overflow=56,
-                    pool_timeout=self._timeout_s,
-                    connect_args={"timeout": self._timeout_s, "check_same_thread": False},
-                )
-                event.listen(engine, "connect", _configure_sqlite)
-                return engine
-            return create_engine(
-                url,
-                pool_pre_ping=True,
-                pool_size=8,
-                max_overflow=24,
-                pool_timeout=self._timeout_s,
-                connect_args={"connect_timeout": max(2, round(self._timeout_s))},
-            )
-        except ModuleNotFoundError as error:
-            raise UsageError(
-                f"A PostgreSQL ledger needs psycopg: pip install 'coatcheck[postgresql]' ({error})."
-            ) from None
-        except ArgumentError:
-            raise UsageError("COATCHECK_LEDGER is no database URL.") from None
+    def _engine(self, server: URL | None) -> Engine:
+        if server is not None:
+            try:
+                return postgresql.engine_for(server, self._timeout_s)
+            except ModuleNotFoundError as error:
+                raise UsageError(
+                    "A PostgreSQL ledger needs psycopg: pip install 'coatcheck[postgresql]' "
+                    f"({error})."
+                ) from None
+        engine = create_engine(
+            f"sqlite:///{self.file}",
+            pool_size=8,
+            max_overflow=56,
+            pool_timeout=self._timeout_s,
+            hide_parameters=True,
+            connect_args={"timeout": self._timeout_s, "check_same_thread": False},
+        )
+        event.listen(engine, "connect", _configure_sqlite)
+        return engine
 
     @contextmanager
     def _speaking_plainly(self) -> Iterator[None]:
@@ -187,10 +203,12 @@ class Database:
 
     def _plain(self, error: Exception) -> Exception:
         """The error as one of ours; one that is a mistake of ours stays what it is."""
+        if isinstance(error, DBAPIError) and not self.is_sqlite:
+            return postgresql.in_words(self.name, error) or error
         original = getattr(error, "orig", None) or error
         said = str(original).splitlines()[0] if str(original) else type(original).__name__
         low = said.lower()
-        if "is full" in low or "no space left" in low or "disk full" in low:
+        if "is full" in low or "no space left" in low:
             return LedgerFull(f"No room is left to write the ledger {self.name}: free some space.")
         if any(word in low for word in _DAMAGED):
             return LedgerDamaged(
@@ -200,14 +218,7 @@ class Database:
             )
         if "locked" in low or "busy" in low:
             return LedgerUnavailable(f"The ledger {self.name} stayed locked; try again.")
-        operational = isinstance(original, sqlite3.OperationalError) or (
-            isinstance(error, DBAPIError)
-            and (
-                error.connection_invalidated
-                or type(original).__name__ in {"OperationalError", "InterfaceError"}
-                or type(original).__mro__[1].__name__ == "OperationalError"
-            )
-        )
+        operational = isinstance(original, sqlite3.OperationalError)
         if operational and "no such" not in low and "syntax" not in low:
             return LedgerUnavailable(f"The ledger {self.name} cannot be used: {said}.")
         return error
@@ -217,37 +228,30 @@ class Database:
     def _migrate(self) -> None:
         """Brings the schema up to date, one process at a time."""
         with self._speaking_plainly():
-            if self._revision() == HEAD:
-                return
-            with self._migrating():
-                revision = self._revision()
+            with self.engine.connect() as connection:
+                if _revision(connection) == HEAD:
+                    return
+            with self._migrating() as connection:
+                revision = _revision(connection)
                 if revision != HEAD:
-                    self._upgrade(revision)
-
-    def _revision(self) -> str | None:
-        """The schema's revision; None in a new database."""
-        with self.engine.connect() as connection:
-            if not inspect(connection).has_table(VERSION_TABLE):
-                return None
-            found = connection.execute(
-                select(column("version_num")).select_from(table(VERSION_TABLE))
-            ).scalar()
-            return None if found is None else str(found)
+                    self._upgrade(connection, revision)
+                    connection.commit()
 
     @contextmanager
-    def _migrating(self) -> Iterator[None]:
-        if self.file:
-            with _locked_file(f"{self.file}.lock", self._timeout_s * 12):
-                yield
-            return
-        with self.engine.connect() as connection:
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _POSTGRES_LOCK})
-            try:
-                yield
-            finally:
-                connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _POSTGRES_LOCK})
+    def _migrating(self) -> Iterator[Connection]:
+        """A connection in one transaction: the whole upgrade or none of it."""
+        patience_s = self._timeout_s * 12
+        with ExitStack() as stack:
+            if self.file:
+                stack.enter_context(_locked_file(f"{self.file}.lock", patience_s))
+            connection = stack.enter_context(self.engine.connect())
+            if self.file:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                postgresql.migrate_alone(connection, patience_s)
+            yield connection
 
-    def _upgrade(self, revision: str | None) -> None:
+    def _upgrade(self, connection: Connection, revision: str | None) -> None:
         # Imported here: only a ledger that must change pays for it.
         from alembic import command
         from alembic.config import Config
@@ -261,14 +265,26 @@ class Database:
                 f"The ledger {self.name} was written by a newer coatcheck (its schema is "
                 f"{revision}, this one knows up to {HEAD}). Install that version."
             )
-        with self.engine.connect() as connection:
-            if self.is_sqlite:
-                # The whole upgrade or none of it: SQLite's DDL is transactional once begun.
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            config.attributes["connection"] = connection
-            config.attributes["version_table"] = VERSION_TABLE
-            command.upgrade(config, "head")
-            connection.commit()
+        config.attributes["connection"] = connection
+        config.attributes["version_table"] = VERSION_TABLE
+        command.upgrade(config, "head")
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # their words repeat the URL, and so its password
+        raise UsageError("COATCHECK_LEDGER is no database URL.") from None
+
+
+def _revision(connection: Connection) -> str | None:
+    """The schema's revision; None in a new database."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    found = connection.execute(
+        select(column("version_num")).select_from(table(VERSION_TABLE))
+    ).scalar()
+    return None if found is None else str(found)
 
 
 def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
@@ -276,10 +292,6 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute("PRAGMA journal_size_limit=67108864")
-
-
-def _without_password(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ CoatcheckError
     ├── LedgerFull        no room to write the ledger
     ├── LedgerDamaged     the file is not, or no longer, a sound database
     ├── LedgerGone        the file was deleted or replaced while open
+    ├── CommitUnknown     the server was lost in the middle of a change
     └── LedgerTooNew      written by a newer coatcheck
 """
 
@@ -131,3 +132,7 @@ class LedgerGone(LedgerUnavailable):
 
 class LedgerTooNew(LedgerUnavailable):
     """The ledger was written by a newer version of coatcheck."""
+
+
+class CommitUnknown(LedgerUnavailable):
+    """The ledger's server was lost in mid-commit: whether it has the change is not known."""

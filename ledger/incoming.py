@@ -19,6 +19,7 @@ from ledger.claims import check_name
 from ledger.disk import open_directory
 from ledger.errors import (
     CoatcheckError,
+    CommitUnknown,
     LimitExceeded,
     NameTaken,
     NoSpace,
@@ -227,6 +228,8 @@ class Upload:
             moves.publish_directory(self._place.root, self._draft, session_id)
         try:
             record = self._write_row(session_id, label, now)
+        except CommitUnknown:
+            raise  # the row may stand, and then its directory must; else a sweep adopts it
         except BaseException:
             with suppress(OSError, CoatcheckError):
                 dead = moves.bury(self._place.root, session_id, dir_fd=self._place.root.fd)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from ledger import postgresql
 from ledger.models import ENDED, EVENTS, SESSIONS, Actor, Origin, Record, State, short
 
 # From each state, where a session can go. Every ended one can come back: revived or restored
@@ -51,6 +53,9 @@ def move(connection: Connection, wanted: Move, now: int) -> Record | None:
 
 def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int, Record]:
     """Carries out those moves whose session is still as its record says; those, by their key."""
+    if not wanted:
+        return {}
+    _take_turn(connection, wanted[0].record.root_id)
     standing = _lock(connection, [move.record.pk for move in wanted])
     moved: list[tuple[Move, Record]] = []
     for want in wanted:
@@ -65,6 +70,13 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
         connection.execute(_UPDATE, [_parameters(record) for _, record in moved])
         connection.execute(EVENTS.insert(), [_event(*pair, now) for pair in moved])
     return {record.pk: record for _, record in moved}
+
+
+def _take_turn(connection: Connection, root_id: str) -> None:
+    """SQLite has one writer at a time; on a server a root's changes of state queue here, before
+    they lock any row."""
+    if connection.dialect.name == "postgresql":
+        postgresql.take_turn(connection, root_id)
 
 
 def _lock(connection: Connection, keys: Sequence[int]) -> dict[int, Record]:
@@ -153,6 +165,7 @@ def insert(
     """Writes those sessions that have no row yet; those, by their id."""
     if not wanted:
         return {}
+    _take_turn(connection, root_id)
     why = {new.session_id: new.why for new in wanted}
     rows = [
         {
@@ -173,8 +186,8 @@ def insert(
 
 
 def _upsert(connection: Connection) -> Any:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(SESSIONS).on_conflict_do_nothing(
+    insert_into = pg_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    statement = insert_into(SESSIONS).on_conflict_do_nothing(
         index_elements=["root_id", "session_id"]
     )
     return statement.returning(*SESSIONS.c)
