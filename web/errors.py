@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from ledger.errors import (
     CoatcheckError,
+    DryRunGone,
     LedgerFull,
     LedgerUnavailable,
     LimitExceeded,
@@ -52,6 +53,7 @@ STATUS: dict[type[BaseException], int] = {
     SessionError: 409,
     LimitExceeded: 413,
     NoSpace: 507,
+    DryRunGone: 410,
     SweepStopped: 409,
     RootMismatch: 503,
     RootUnavailable: 503,
