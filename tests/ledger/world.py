@@ -55,6 +55,7 @@ class World:
 
     folder: Path
     clock: Clock
+    ledger: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     sessions: SessionLedger = field(init=False)
 
@@ -65,7 +66,7 @@ class World:
     def settings(self) -> Settings:
         return Settings(
             root=self.folder / "temp",
-            ledger=f"sqlite:///{self.folder / 'ledger.db'}",
+            ledger=self.ledger or f"sqlite:///{self.folder / 'ledger.db'}",
             claims=self.folder / "claims",
             **self.options,
         )
@@ -169,9 +170,9 @@ class World:
             os.utime(parent, ns=(at, at))
 
     def dies(self, act: Callable[[SessionLedger], object], at: int) -> bool:
-        """In a process of its own, `act` is killed at its `at`th step; False: it was done before.
+        """In a process of its own, `act` is killed behind its `at`th step; False: it had fewer.
 
-        A step is the beginning or the end of a transaction, a rename, a removal or a touch.
+        A step is what others can see: a transaction, a rename, an unlinking, a touch.
         """
         child = fork(lambda: _dying(at, act, self.open))
         _, status = os.waitpid(child, 0)
@@ -182,8 +183,8 @@ class World:
 
 STEPS = (
     *("moves.publish_directory", "moves.publish_file", "moves.publish_new_file", "moves.set_aside"),
-    *("moves.put_back", "moves.rename_in_trash", "moves.bury", "moves.claim", "moves.make_durable"),
-    *("moves.write_root_id", "removal.remove_dead", "removal.unlink_file", "life.os.utime"),
+    *("moves.put_back", "moves.rename_in_trash", "moves.bury", "moves.claim"),
+    *("removal.os.unlink", "removal.os.rmdir", "removal.os.utime"),
 )
 
 
@@ -197,8 +198,8 @@ def _dying(at: int, act: Callable[[SessionLedger], object], opens: Callable[[], 
 
     with ExitStack() as hooks:
         for name in STEPS:
-            hooks.enter_context(around(name, before=step, after=step, times=1000))
-        hooks.enter_context(_around_transactions(step))
+            hooks.enter_context(around(name, after=step, times=1000))
+        hooks.enter_context(_after_transactions(step))
         try:
             act(sessions)
             sessions.close()
@@ -208,12 +209,11 @@ def _dying(at: int, act: Callable[[SessionLedger], object], opens: Callable[[], 
 
 
 @contextmanager
-def _around_transactions(step: Callable[[], None]) -> Iterator[None]:
+def _after_transactions(step: Callable[[], None]) -> Iterator[None]:
     write = Database.write
 
     @contextmanager
     def stepping(self: Database, **values: Any) -> Iterator[Any]:
-        step()
         with write(self, **values) as connection:
             yield connection
         step()
