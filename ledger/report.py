@@ -266,7 +266,7 @@ _LISTED = TypeAdapter(_ListedReport)
 def parse_report(text: str | bytes) -> Report:
     """The report that `text` is the JSON of. Raises UsageError where it is none."""
     try:
-        listed = _LISTED.validate_python(json.loads(text))
+        listed = _LISTED.validate_json(text)
         entries = [_entry(found) for found in listed.findings]
         max_age_us = round(listed.max_age_hours * HOUR_US)
         if max_age_us <= 0:
@@ -275,8 +275,9 @@ def parse_report(text: str | bytes) -> Report:
     except ValidationError as error:
         where = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in where["loc"])
-        raise UsageError(f"This is no report of coatcheck: {place}: {where['msg']}") from None
-    except (ValueError, OverflowError, RecursionError) as error:
+        said = f"{place}: {where['msg']}" if place else where["msg"]
+        raise UsageError(f"This is no report of coatcheck: {said}") from None
+    except (ValueError, OverflowError) as error:
         raise UsageError(f"This is no report of coatcheck: {error}") from None
     report.entries = entries
     for entry in entries:
