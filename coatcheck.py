@@ -343,9 +343,8 @@ def delete(session_id: Id, as_json: Json = False) -> None:
     with _opened() as sessions:
         if not sessions.delete_session(session_id, by=Actor.OPERATOR):
             ended = sessions.get(session_id)
-            raise SessionEnded(
-                f"Session '{session_id}' has ended: {ended.state} ({ended.ended_why})."
-            )
+            how = f"{ended.state} at {ended.ended_at and screen.when(ended.ended_at)}"
+            raise SessionEnded(f"Session '{session_id}' has ended: {how}.")
     if as_json:
         screen.emit({"session_id": session_id, "deleted": True})
     else:

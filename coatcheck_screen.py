@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,7 @@ from ledger.views import Page, Seen, session_json
 
 _MOST_ROWS = 200
 _PIPE_WIDTH = 160
+_LONG_ID = 40
 _TAKES = (Action.SET_ASIDE, Action.FINISH)
 _STYLES = {
     Action.SET_ASIDE: "yellow",
@@ -150,11 +151,12 @@ def _order(kind: tuple[Finding, Action]) -> tuple[int, int]:
 
 
 def _findings(entries: Sequence[Entry]) -> Table:
-    table = _table("session", "unused", "size", "because")
+    names = [printable(each.session_id or each.path.rpartition("/")[2]) for each in entries]
+    table = _table("session", "unused", "size", "because", ids=names)
     table.show_header, table.box = False, None
-    for entry in entries:
+    for name, entry in zip(names, entries, strict=True):
         table.add_row(
-            printable(entry.session_id or entry.path.rpartition("/")[2]),
+            name,
             _span(entry.age_us),
             decimal(entry.bytes),
             printable(entry.why),
@@ -195,16 +197,17 @@ def tell(session: Session, words: str, *, as_json: bool) -> None:
 
 
 def show_page(page: Page) -> None:
-    table = _table("session", "state", "label", "last touch", "files", "size", "origin")
+    ids = [each.id for each in page.sessions]
+    table = _table("session", "state", "label", "unused", "files", "size", ids=ids)
+    now = datetime.now(UTC)
     for each in page.sessions:
         table.add_row(
             each.id,
             each.state.value,
             printable(each.label or ""),
-            when(each.last_touch_at),
+            _span(round((now - each.last_touch_at).total_seconds() * 1_000_000)),
             f"{each.files:,}",
             decimal(each.bytes),
-            each.origin.value,
         )
     console = _console(stderr=False)
     console.print(table)
@@ -305,8 +308,8 @@ def show_checks(checks: Sequence[Check]) -> None:
     table = _table("check", "", "found")
     for check in checks:
         mark, style = _MARKS[check.status]
-        todo = f"\n→ {check.todo}" if check.todo else ""
-        table.add_row(check.what, Text(mark, style), printable(check.said) + printable(todo))
+        todo = f"\n→ {printable(check.todo)}" if check.todo else ""
+        table.add_row(check.what, Text(mark, style), printable(check.said) + todo)
     console = _console(stderr=False)
     console.print(table)
     bad = sum(check.status is Status.BAD for check in checks)
@@ -381,13 +384,11 @@ def _span(us: int | None) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def _table(*columns: str, ids: Iterable[str] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
     for name in columns:
         right = name in ("files", "size", "sessions", "unused")
-        # An id is of use only whole, so it is the other columns that give way.
-        wide = 26 if name == "session" else None
-        table.add_column(
-            name, justify="right" if right else "left", overflow="fold", min_width=wide
-        )
+        # An id is of use only whole, so it is the other columns that give way, if that is enough.
+        whole = name == "session" and max(map(len, ids), default=0) <= _LONG_ID
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=whole)
     return table

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, select
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from ledger.checks import Check, Checks, Patient, Status, holders, in_words
@@ -49,14 +49,21 @@ def ledger(patient: Patient) -> Checks:
 
 def _sqlite(patient: Patient, file: Path) -> Checks:
     """Read only until it is known to be sound; then once for writing, to see whether one can."""
-    with _connected(_sqlite_engine(file, "ro")) as connection:
-        answers = connection.exec_driver_sql("PRAGMA integrity_check(3)").scalars().all()
-        if answers != ["ok"]:
-            said = f"{file} is damaged: {'; '.join(str(each) for each in answers)}."
-            yield Check("ledger", Status.BAD, said, _DAMAGED)
+    # Where nobody has it open, not even the files that SQLite puts beside it are made.
+    alone = not os.path.exists(f"{file}-wal")
+    try:
+        with _connected(_sqlite_engine(file, "immutable=1" if alone else "mode=ro")) as connection:
+            answers = connection.exec_driver_sql("PRAGMA integrity_check(3)").scalars().all()
+            if answers != ["ok"]:
+                raise sqlite3.DatabaseError(" ".join(" ".join(map(str, answers)).split()))
+            found = list(_schema(patient, connection, str(file)))
+    except (SQLAlchemyError, sqlite3.Error):
+        if alone and os.path.exists(f"{file}-wal"):  # somebody opened it, and it changed meanwhile
+            yield from _sqlite(patient, file)
             return
-        yield from _schema(patient, connection, str(file))
-    with _connected(_sqlite_engine(file, "rw")) as connection:
+        raise
+    yield from found
+    with _connected(_sqlite_engine(file, "mode=rw")) as connection:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         connection.exec_driver_sql("ROLLBACK")
     yield Check("ledger", Status.OK, f"{file} is sound, and can be written.")
@@ -102,8 +109,8 @@ def _schema(patient: Patient, connection: Connection, name: str) -> Checks:
     yield Check("schema", Status.OK, f"The schema is {revision}{later}.")
 
 
-def _sqlite_engine(file: Path, mode: str) -> Engine:
-    uri = f"{file.as_uri()}?mode={mode}"
+def _sqlite_engine(file: Path, how: str) -> Engine:
+    uri = f"{file.as_uri()}?{how}"
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S, isolation_level=None)

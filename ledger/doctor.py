@@ -30,9 +30,11 @@ _ADOPT = (
 
 
 def examine(settings: Settings, now: int) -> list[Check]:
-    """Every check there is, the ledger's first. Raises nothing."""
+    """Every check there is; where the places themselves are wrong, that alone. Raises nothing."""
     patient = Patient(settings, now)
-    checks: list[Check] = []
+    checks = _survived("settings", _settings, patient)
+    if any(check.status is Status.BAD for check in checks):
+        return checks
     try:
         for what, look in _CHECKS.items():
             checks += _survived(what, look, patient)
@@ -77,7 +79,9 @@ def _root(patient: Patient) -> Checks:
     if not os.path.lexists(path):
         if any(row.path == path for row in patient.roots or ()):
             said = f"{path} does not exist, though the ledger knows it."
-            todo = "Mount its disk, or put it back. If it is lost: make it empty, coatcheck adopt"
+            todo = (
+                "Mount its disk. If it is lost for good, make an empty one and run: coatcheck adopt"
+            )
             yield Check("root", Status.BAD, said, todo)
         else:
             said = f"{path} does not exist yet; the first opening makes it."
@@ -108,7 +112,8 @@ def _identity(patient: Patient) -> Checks:
         others = ", ".join(row.root_id for row in _formers(patient))
         ledger = f"belongs to {others}" if others else "knows no root here"
         said = f"The root bears {disk}, and the ledger {ledger}: nothing is touched."
-        yield Check("identity", Status.BAD, said, _ADOPT)
+        lost = "If the ledger was lost, put a copy of it back. " if patient.ledger_is_new else ""
+        yield Check("identity", Status.BAD, said, lost + _ADOPT)
 
 
 def _formers(patient: Patient) -> list[Row[Any]]:
@@ -127,18 +132,18 @@ def _trash(root: Root) -> list[str]:
 
 def _rights(patient: Patient) -> Checks:
     settings = patient.settings
-    wanted = {"root": Path(settings.root), "claims": Path(settings.claims)}
+    wanted = {"claims directory": Path(settings.claims)}
     if settings.ledger_file:
         wanted["ledger's directory"] = settings.ledger_file.parent
     if patient.root is not None:
-        wanted["house"] = Path(settings.root, HOUSE)
+        wanted |= {"root": Path(settings.root), "house": Path(settings.root, HOUSE)}
     lacking = {name: path for name, path in wanted.items() if not _may_change(path)}
     for name, path in lacking.items():
         todo = "Change its owner or mode, or run coatcheck as the user whom it belongs to."
         said = f"The {name}, {path}, cannot be read and written, or its file system is read only."
         yield Check("rights", Status.BAD, said, todo)
     if not lacking:
-        yield Check("rights", Status.OK, "Root, claims and ledger can be read and written.")
+        yield Check("rights", Status.OK, f"The {', the '.join(wanted)} can be read and written.")
 
 
 def _may_change(path: Path) -> bool:
@@ -266,7 +271,6 @@ _FLEETING = {
     "overlay": "is a container's own layer: it goes with the container",
 }
 _CHECKS: dict[str, Callable[[Patient], Checks]] = {
-    "settings": _settings,
     "ledger": checks_ledger.ledger,
     "reserve": checks_ledger.reserve,
     "root": _root,
