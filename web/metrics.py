@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import Row
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledger import CoatcheckError, SessionLedger, guards, queries, system
+from ledger import CoatcheckError, SessionLedger, State, guards, queries, system
 from web.auth import needs_token
 from web.deps import Source
 from web.errors import documented, route_class
@@ -124,7 +124,11 @@ class _Together:
         self._families = families
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._registry.collect()
+        for family in self._registry.collect():
+            # When each counter was begun is of no use here, and doubles the text.
+            kept = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            family.samples = kept
+            yield family
         yield from self._families
 
 
@@ -134,11 +138,10 @@ def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
 
 def _usage(usage: dict[str, tuple[int, int]]) -> Iterator[GaugeMetricFamily]:
     sessions = GaugeMetricFamily("coatcheck_sessions", "Sessions", labels=["state"])
-    size = GaugeMetricFamily("coatcheck_session_bytes", "Their bytes", labels=["state"])
-    for state, (count, held) in usage.items():
+    for state, (count, _) in usage.items():
         sessions.add_metric([state], count)
-        size.add_metric([state], held)
-    yield from (sessions, size)
+    held = sum(usage[state][1] for state in (State.ACTIVE, State.CLAIMING))
+    yield from (sessions, _gauge("session_bytes", "Bytes in sessions that have not ended", held))
 
 
 def template_of(scope: Scope) -> str:
