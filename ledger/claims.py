@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
-from ledger import moves, removal
+from ledger import moves, removal, system
 from ledger.disk import Root, open_directory
 from ledger.errors import UsageError
 
@@ -86,6 +87,7 @@ class Claims:
     def _top(self) -> int:
         if not self._fds:
             os.makedirs(self.path, exist_ok=True)
+            system.fsync_entry(self.path)
             fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._fds.append(fd)  # of two threads at once, the first to come is used
         return self._fds[0]
@@ -125,10 +127,9 @@ class Claims:
 
 def _step(fd: int, part: str) -> int:
     try:
-        try:
-            return open_directory(part, dir_fd=fd)
-        except FileNotFoundError:
+        with suppress(FileExistsError):
             os.mkdir(part, dir_fd=fd)
-            return open_directory(part, dir_fd=fd)
+        system.fsync_dir(fd)  # whoever made it, a power cut must not take a claim in it away
+        return open_directory(part, dir_fd=fd)
     finally:
         os.close(fd)

@@ -163,7 +163,9 @@ class Database:
 
     def _make_parent(self, file: Path) -> None:
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.parent.exists():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                system.fsync_entry(file.parent)
         except OSError as error:
             raise LedgerUnavailable(
                 f"The ledger's directory {file.parent} cannot be made: {error.strerror}."

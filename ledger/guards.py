@@ -92,6 +92,7 @@ def _open_root(settings: Settings, database: Database, adopt: bool) -> Root:
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
+            system.fsync_entry(path)
         except OSError as error:
             raise RootUnavailable(f"The root {path} cannot be made: {error.strerror}.") from error
     return Root(path)

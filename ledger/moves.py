@@ -70,8 +70,8 @@ def publish_new_file(source: str, name: str, *, incoming_fd: int, session_fd: in
 def claim(root: Root, session_id: str, parent_fd: int, name: str) -> None:
     """The session's directory is the claimed one, durably. Raises FileExistsError."""
     system.rename_noreplace(session_id, name, src_dir_fd=root.fd, dst_dir_fd=parent_fd)
-    os.fsync(parent_fd)
-    os.fsync(root.fd)
+    system.fsync_dir(parent_fd)
+    system.fsync_dir(root.fd)
 
 
 def probe(root: Root, name: str, claims_fd: int) -> None:

@@ -78,6 +78,15 @@ def fsync_dir(fd: int) -> None:
             raise
 
 
+def fsync_entry(path: str | os.PathLike[str]) -> None:
+    """What stands at the path stands there after a power cut, too."""
+    parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fsync_dir(parent)
+    finally:
+        os.close(parent)
+
+
 def _open_here(name: str, flags: int, dir_fd: int) -> int:
     if "/" in name or name in {"", ".", ".."}:
         raise ValueError(f"not the name of an entry: {name!r}")

@@ -60,8 +60,8 @@ def _finish_claim(place: Place, record: Record, now: int) -> Outcome:
             if fd is not None and not system.lock_exclusive(fd):
                 return Outcome.IN_USE
             if _is_inode(name, parent, record.inode):
-                os.fsync(parent)
-                os.fsync(place.root.fd)
+                system.fsync_dir(parent)
+                system.fsync_dir(place.root.fd)
                 return _move(
                     place, record, State.CLAIMED, "its interrupted claim was finished", now
                 )
@@ -131,14 +131,9 @@ def _finish_lost_removal(place: Place, record: Record, now: int) -> Outcome:
 
     A sweep's entry, a user's removal too: so it is looked at again, and goes back if used since.
     """
-    old = TrashName.parse(record.trash or "")
-    expired = old if record.state == State.EXPIRED else None
-    name = moves.trash_name(
-        record.session_id,
-        by_user=False,
-        seen=expired.seen if expired else record.ended_at or 0,
-        due=expired.due if expired else 0,
-    )
+    expired = TrashName.parse(record.trash or "") if record.state == State.EXPIRED else None
+    # Under the name that its row knows, so that a DELETE finds it while it waits.
+    name = expired or moves.trash_name(record.session_id, by_user=False, seen=record.ended_at or 0)
     moves.set_aside(place.root, record.session_id, str(name))
     done = finish_trash(place, str(name), now)
     return Outcome.REMOVED if done is Outcome.DONE else done

@@ -113,6 +113,10 @@ class Stage:
     def ledger(self) -> Path:
         return self.here / "ledger" / "ledger.db"
 
+    @property
+    def wal(self) -> Path:
+        return self.ledger.with_name("ledger.db-wal")
+
     def clear(self) -> None:
         shutil.rmtree(self.here, ignore_errors=True)
         shutil.copytree(self._empty, self.here)
@@ -155,6 +159,7 @@ class Judge:
     destinations: Mapping[str, str] = field(default_factory=dict)
     adopt: bool = False
     foreign: Mapping[Path, Tree] = field(default_factory=dict)
+    lost_its_tail: bool = False
 
     def nothing_is_half_there(self) -> None:
         """Right after the blow: each session is whole, in one place, or may be gone."""
@@ -204,9 +209,11 @@ class Judge:
                 return Fate.LIVE
             case ["claims"], State.CLAIMED:
                 return Fate.CLAIMED
-            case [entry], State.EXPIRED if row and entry.startswith("sweep-"):
-                assert row["trash"] == entry, f"{session_id}: its row does not know {entry}"
+            case [entry], State.EXPIRED if row and row["trash"] == entry:
                 return Fate.WAITING
+            case [entry], None | State.MISSING | State.DELETED if self.lost_its_tail:
+                assert entry.startswith("sweep-"), f"{session_id}: {entry} was not finished"
+                return Fate.WAITING  # its name tells all that is needed
             case [], None:
                 return Fate.UNKNOWN
             case [], _ if state in ENDED:
