@@ -360,11 +360,17 @@ def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
     if not is_session_id(session_id):
         raise SessionNotFound(session_id)
     entry = _restorable(place, session_id)
-    if entry is None:
+    if entry is not None:
+        _put_back(place, entry, session_id, now)
+    elif not _is_half_restored(place, session_id):
         raise SessionError(
             f"Nothing of session {session_id} waits in the trash: it stands in the root, was "
             "deleted by its user, or its bytes are gone."
         )
+    return _restored(place, session_id, now, by)
+
+
+def _put_back(place: Place, entry: str, session_id: str, now: int) -> None:
     try:
         os.utime(entry, ns=(now * 1000, now * 1000), dir_fd=place.root.trash, follow_symlinks=False)
         moves.put_back(place.root, entry, session_id)
@@ -378,7 +384,13 @@ def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
             raise SessionError(
                 f"The bytes of session {session_id} have just been removed."
             ) from None
-    return _restored(place, session_id, now, by)
+
+
+def _is_half_restored(place: Place, session_id: str) -> bool:
+    """Whether its directory is back, but the ledger could not be told when it went."""
+    row = known(place, session_id)
+    swept = row.state == State.EXPIRED or row.remover == Actor.SWEEP
+    return swept and place.inode_of(session_id) == row.inode
 
 
 def _restorable(place: Place, session_id: str) -> str | None:
