@@ -232,7 +232,9 @@ def bury_and_remove(place: Place, name: TrashName, fd: int, now: int) -> Outcome
     if _is_used(fd, name, now):
         moves.rename_in_trash(place.root, dead, str(name))
         return bring_back(place, name, now)
-    return _remove(place, dead, held=not name.by_user)
+    if name.by_user:
+        system.lock_exclusive(fd)  # to tell other removers; but a DELETE waits for nobody
+    return _remove(place, dead, held=True)
 
 
 def _is_used(fd: int, name: TrashName, now: int) -> bool:

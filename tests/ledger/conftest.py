@@ -44,3 +44,14 @@ def any_world(tmp_path: Path, clock: Clock, empty_ledger: Path, ledger_url: str)
     world = World(tmp_path, clock, ledger_url)
     yield world
     world.sessions.close()
+
+
+@pytest.fixture
+def stale(world: World) -> str:
+    files = {"photo.jpg": b"a photo", "list.txt": b"a list"}
+    session_id = world.create(files=files)
+    (world.root / session_id / "deeper").mkdir()
+    (world.root / session_id / "deeper/note").write_bytes(b"a note")
+    world.date(world.root / session_id, 30)
+    world.alter(session_id, last_touch_at=world.hours_ago(30))
+    return session_id

@@ -1,0 +1,90 @@
+"""What waits in the trash: brought back whole, or removed when its user says so."""
+
+import os
+
+import pytest
+
+from ledger import SessionError
+from tests.ledger.world import World, content, findings, found
+
+
+def test_restore_brings_a_directory_back_byte_for_byte(world: World, stale: str) -> None:
+    world.reopen(undo_hours=2)
+    path = world.root / stale
+    (path / "link").symlink_to("photo.jpg")
+    (path / "dangling").symlink_to("/nowhere")
+    os.link(path / "photo.jpg", path / "second name")
+    os.mkfifo(path / "pipe")
+    (path / "photo.jpg").chmod(0o640)
+    (path / "empty").mkdir(mode=0o750)
+    (path / os.fsdecode(b"not \xff utf-8\n")).write_bytes(bytes(range(256)))
+    world.date(path, 30)
+    before, inode = content(path), path.stat().st_ino
+    assert world.sessions.sweep().waiting == 1
+    assert world.standing() == set()
+    restored = world.sessions.restore(stale)
+    assert content(path) == before
+    assert path.stat().st_ino == inode
+    assert restored.state == "active"
+    assert world.path_of_life(stale) == ["active", "removing", "expired", "active"]
+    assert found(world.sessions, stale) == "live"
+    world.sessions.sweep()
+    assert content(path) == before
+
+
+def test_restore_counts_as_a_touch(world: World, stale: str) -> None:
+    world.reopen(undo_hours=2)
+    world.sessions.sweep()
+    world.sessions.restore(stale)
+    assert abs(world.known(stale).last_touch_at - world.clock()) < 10_000_000
+    world.clock.passes(23)
+    assert world.sessions.sweep().removed == 0
+    world.clock.passes(2)
+    assert world.sessions.sweep().removed == 1
+
+
+def test_restore_works_without_a_row(world: World) -> None:
+    world.stray("stranger", age=30)
+    world.sessions.sweep()
+    world.sessions.close()
+    (world.folder / "ledger.db").unlink()
+    world.sessions = world.open(adopt=True)
+    assert findings(world.sessions.report()) == {"waiting": 1}
+    assert world.sessions.restore("stranger").origin == "adopted"
+    assert findings(world.sessions.report()) == {"live": 1}
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+def test_there_is_no_restore_of_what_its_user_deleted_or_what_is_gone(
+    world: World, stale: str, deleted: bool
+) -> None:
+    world.reopen(undo_hours=2 if deleted else 0)
+    world.sessions.sweep()
+    if deleted:
+        assert world.sessions.delete_session(stale)
+    with pytest.raises(SessionError, match="Nothing of session"):
+        world.sessions.restore(stale)
+    world.reopen()
+    assert world.in_trash() == []
+
+
+def test_a_delete_of_what_waits_removes_it_now(world: World, stale: str) -> None:
+    world.reopen(undo_hours=2)
+    world.sessions.sweep()
+    assert len(world.in_trash()) == 1
+    assert world.sessions.delete_session(stale)
+    world.reopen()
+    assert world.in_trash() == []
+    assert world.state(stale) == "deleted"
+    assert not world.sessions.delete_session(stale)
+
+
+def test_a_delete_of_what_waits_needs_no_row(world: World, stale: str) -> None:
+    world.reopen(undo_hours=2)
+    world.sessions.sweep()
+    world.sessions.close()
+    (world.folder / "ledger.db").unlink()
+    world.sessions = world.open(adopt=True)
+    assert world.sessions.delete_session(stale)
+    world.reopen()
+    assert world.in_trash() == []
