@@ -84,7 +84,7 @@ class Entry:
         age = None if self.age_us is None else round(self.age_us / HOUR_US, 4)
         return {
             "finding": self.finding.value,
-            "session_id": self.session_id,
+            "session_id": self.session_id and printable(self.session_id),
             "path": printable(self.path),
             "last_activity": rfc3339(self.last_activity),
             "age_hours": age,
