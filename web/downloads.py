@@ -46,7 +46,11 @@ class FileAnswer(Stream):
         span = None
         # A condition that fails, and a HEAD, ask for the whole file.
         if request.method == "GET" and request.headers.get("if-range", tag) in (tag, modified):
-            span = asked_for(request.headers.get("range", ""), size)
+            try:
+                span = asked_for(request.headers.get("range", ""), size)
+            except Refused:
+                self._file.close()
+                raise
         start, stop = self._span = span or Span(0, size)
         super().__init__(
             self._pieces(),

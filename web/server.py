@@ -70,12 +70,25 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """Uvicorn's, as coatcheck is served: it says where once it listens."""
+
+    def __init__(self, app: FastAPI) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Protocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,  # ours cuts ids short
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        super().__init__(config)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         for listener in sockets or []:
-            log.info("serving on %s (Ctrl+C ends it)", _url(listener))
+            log.info("serving on %s (Ctrl+C ends it)", url_of(listener))
 
 
 def run(app: FastAPI, host: str, port: int) -> None:
@@ -83,18 +96,8 @@ def run(app: FastAPI, host: str, port: int) -> None:
 
     Raises UsageError where it cannot listen there.
     """
-    listener = _listen(host, port)
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,  # ours cuts ids short
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_S,
-    )
-    server = Server(config)
+    listener = listen(host, port)
+    server = Server(app)
 
     def end(*_: Any) -> None:
         server.should_exit = True
@@ -110,7 +113,8 @@ def run(app: FastAPI, host: str, port: int) -> None:
             signal.signal(number, handler)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on which connections wait. Raises UsageError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
@@ -124,7 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def url_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
