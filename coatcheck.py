@@ -131,10 +131,9 @@ def _root(
     _log(logging.WARNING)
 
 
-def _log(level: int) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(levelname)s %(name)s: %(message)s", force=True
-    )
+def _log(level: int, when: str = "") -> None:
+    words = f"{when}%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(stream=sys.stderr, level=level, format=words, force=True)
 
 
 @contextmanager
@@ -154,7 +153,7 @@ def serve(
     """The service: upload routes, operator routes, metrics, and sweeps on a schedule."""
     from web.app import serve as run_service
 
-    _log(logging.INFO)
+    _log(logging.INFO, "%(asctime)s ")
     run_service(load_settings(), host, port)
 
 
@@ -304,7 +303,7 @@ def create(
     """A new, empty session."""
     with _opened() as sessions:
         session = sessions.create(label, by=Actor.OPERATOR)
-    screen.tell(session, f"Created: {session.path}", as_json=as_json)
+        screen.tell(sessions, session, f"Created: {session.path}", as_json=as_json)
 
 
 @app.command()
@@ -312,7 +311,9 @@ def touch(session_id: Id, as_json: Json = False) -> None:
     """Keeps a session alive: it counts as used now."""
     with _opened() as sessions:
         session = sessions.touch(session_id, by=Actor.OPERATOR)
-    screen.tell(session, f"Kept until {screen.when(session.expires_at)}.", as_json=as_json)
+        screen.tell(
+            sessions, session, f"Kept until {screen.when(session.expires_at)}.", as_json=as_json
+        )
 
 
 @app.command()
@@ -326,7 +327,7 @@ def claim(
     """Moves a session below the claims directory, where no sweep comes."""
     with _opened() as sessions:
         session = sessions.claim(session_id, destination, by=Actor.OPERATOR)
-    screen.tell(session, f"Claimed: {session.path}", as_json=as_json)
+        screen.tell(sessions, session, f"Claimed: {session.path}", as_json=as_json)
 
 
 @app.command()
@@ -334,7 +335,7 @@ def restore(session_id: Id, as_json: Json = False) -> None:
     """Brings a swept session back from the trash, whole, while its bytes wait there."""
     with _opened() as sessions:
         session = sessions.restore(session_id, by=Actor.OPERATOR)
-    screen.tell(session, f"Restored: {session.path}", as_json=as_json)
+        screen.tell(sessions, session, f"Restored: {session.path}", as_json=as_json)
 
 
 @app.command()

@@ -37,7 +37,7 @@ from ledger.checks import Check, Status
 from ledger.plan import Facts
 from ledger.report import moment, printable
 from ledger.settings import HOUR_US
-from ledger.views import Page, Seen, session_json
+from ledger.views import Page, Seen, files_of, session_json
 
 _MOST_ROWS = 200
 _PIPE_WIDTH = 160
@@ -187,12 +187,12 @@ def _in_one_line(report: Report) -> str:
 # Sessions
 
 
-def tell(session: Session, words: str, *, as_json: bool) -> None:
-    """What became of one session."""
+def tell(sessions: SessionLedger, session: Session, words: str, *, as_json: bool) -> None:
+    """What became of one session; without `as_json`, standard output has its id alone."""
     if as_json:
-        emit(session_json(session))
+        emit(session_json(session, files_of(sessions, session.id)))
     else:
-        write(f"{printable(session.id)}\n")
+        write(f"{session.id}\n")
         say(printable(words))
 
 

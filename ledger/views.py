@@ -25,6 +25,13 @@ def stamp(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def files_of(sessions: SessionLedger, session_id: str) -> list[StoredFile]:
+    """The files of a session; none where it stands no more, or cannot be read."""
+    with suppress(SessionNotFound, OSError):
+        return sessions.files(session_id)
+    return []
+
+
 def session_json(session: Session, files: Sequence[StoredFile] | None = None) -> dict[str, Any]:
     """A session as operators see it over HTTP; `files` is null where they were not looked up."""
     listed = None
@@ -81,7 +88,8 @@ class Page:
         after = None
         if len(found) > most:
             last = found[most - 1]
-            after = _cursor(sort, getattr(last, sort.removeprefix("-")), last.pk)
+            value = getattr(last, sort.removeprefix("-"))
+            after = _cursor(f"sessions {sort}", value, last.pk)
         return cls([sessions.session_of(record) for record in found[:most]], after)
 
     def as_json(self) -> dict[str, Any]:
@@ -97,7 +105,7 @@ def _place(cursor: str, sort: str) -> tuple[Any, int]:
         order, value, pk = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, TypeError):
         order = value = pk = None
-    if order != sort or type(value) not in (int, str) or type(pk) is not int:
+    if order != f"sessions {sort}" or type(value) not in (int, str) or type(pk) is not int:
         raise UsageError(f"'{cursor}' is no cursor of a list in the order {sort}.")
     return value, pk
 
@@ -123,9 +131,7 @@ class Seen:
         row, trash = evidence.row, _in_trash(sessions, session_id)
         if row is None and not trash and evidence.disk.kind is Kind.ABSENT:
             sessions.get(session_id)  # says in which other root it is, or that it is nowhere
-        files: list[StoredFile] = []
-        with suppress(SessionNotFound, OSError):
-            files = sessions.files(session_id)
+        files = files_of(sessions, session_id)
         session = sessions.session_of(row) if row else None
         events = _life(sessions, row.pk) if row else []
         return cls(session_id, session, evidence, verdict, files, trash, events)
