@@ -1,47 +1,42 @@
-"""What the operators' tests share."""
+"""The fixtures of the services' tests; what they are made of stands in services.py."""
 
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from ledger import Settings
-from ledger.database import Database
-from tests.ledger.world import Clock
-from tests.web.operators import Operator, operator_of, settings_in
+from tests.ledgers import BOTH
+from tests.web.services import Process, Serve, Service, serving
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service with the default settings, shared by the tests of a file: once on each ledger."""
+    folder = tmp_path_factory.mktemp("service")
+    with ExitStack() as stack:
+        ledger = f"sqlite:///{folder}/ledger.db"
+        if request.param == "postgresql":
+            ledger = stack.enter_context(request.getfixturevalue("databases").lent())
+        yield stack.enter_context(serving(folder, ledger))
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The ledger's clock, and the machine's uptime, which the guards hold against it."""
-    clock = Clock()
-    monkeypatch.setattr("ledger.system.boottime_us", clock.uptime)
-    return clock
-
-
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite ledger with its schema and nothing in it: copied faster than made."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    Database(Settings(ledger=f"sqlite:///{path}")).close()
-    return path
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts a service of the test's own, on SQLite, with these settings."""
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(
+            serving(tmp_path, f"sqlite:///{tmp_path}/ledger.db", **options)
+        )
 
 
 @pytest.fixture
-def operator(tmp_path: Path, clock: Clock, empty_ledger: Path) -> Iterator[Operator]:
-    """An application with an empty ledger, and who has its token."""
-    shutil.copy(empty_ledger, tmp_path / "ledger.db")
-    with operator_of(settings_in(tmp_path), clock) as operator:
-        yield operator
-
-
-@pytest.fixture
-def on_both(
-    tmp_path: Path, clock: Clock, empty_ledger: Path, ledger_url: str
-) -> Iterator[Operator]:
-    """The same, once on SQLite and once on PostgreSQL."""
-    if ledger_url.startswith("sqlite"):
-        shutil.copy(empty_ledger, tmp_path / "ledger.db")
-    with operator_of(settings_in(tmp_path, ledger_url), clock) as operator:
-        yield operator
+def process(tmp_path: Path) -> Iterator[Process]:
+    """A service in a process of its own, not yet started."""
+    made = Process(tmp_path)
+    yield made
+    if made.running.poll() is None:
+        made.running.kill()
+        made.running.wait()

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from ledger import Actor, State
-from tests.web.conftest import FORM, UPLOAD, Serve, Service, multipart
+from tests.web.services import FORM, UPLOAD, Serve, Service, multipart
 
 NAMES = [
     "plain.txt",
