@@ -22,7 +22,10 @@ REPORTS = "reports"
 ROOT_ID = "root-id"
 SWEEP_LOCK = "sweep.lock"
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_SESSION_ID = re.compile(_ID)
+_TIME = r"0|[1-9][0-9]*"
+_TRASH_NAME = re.compile(rf"(user|sweep)-({_TIME})-({_TIME})-([a-z0-9]+)-({_ID})")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -65,12 +68,10 @@ class TrashName:
     @classmethod
     def parse(cls, name: str) -> TrashName | None:
         """None where the name is none that coatcheck gives."""
-        parts = name.split("-", 4)
-        if len(parts) != 5 or parts[0] not in ("user", "sweep"):
+        parts = _TRASH_NAME.fullmatch(name)
+        if parts is None:
             return None
-        by, seen, due, salt, session_id = parts
-        if not (seen.isdecimal() and due.isdecimal() and is_session_id(session_id)):
-            return None
+        by, seen, due, salt, session_id = parts.groups()
         return cls(by == "user", int(seen), int(due), salt, session_id)
 
 
@@ -91,9 +92,13 @@ class Root:
         self._open: dict[str, int] = {}
 
     def close(self) -> None:
-        for fd in (*self._open.values(), self.fd):
-            os.close(fd)
+        """Twice does no harm: whom its descriptors belong to by then, nobody knows."""
+        fds = [*self._open.values(), self.fd]
         self._open.clear()
+        self.fd = -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
 
     @property
     def house(self) -> int:

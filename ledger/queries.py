@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, or_, select
+from sqlalchemy import Connection, Row, Select, and_, false, func, or_, select
 
 from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State
 from ledger.plan import FUTURE_US
@@ -124,12 +124,14 @@ def filtered(
     query = query.where(_COLUMNS.root_id == root_id)
     if state:
         query = query.where(_COLUMNS.state == state)
-    if q:
+    if q and "\0" in q:  # PostgreSQL cannot even be asked for that
+        query = query.where(false())
+    elif q:
         query = query.where(
             or_(
                 _COLUMNS.session_id.icontains(q, autoescape=True),
                 _COLUMNS.label.icontains(q, autoescape=True),
-            )
+            ),
         )
     return query
 

@@ -17,31 +17,35 @@ PREFIX = "COATCHECK_"
 HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 
-_CENTURY_HOURS = 876_000
+CENTURY_HOURS = 876_000
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
     """How one service, or one embedded ledger, behaves; made once, at the entry."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     root: Path = Field(Path("data/temp"), description="The directory that holds the sessions.")
     ledger: str = Field(
-        "", description="sqlite:///… or postgresql+psycopg://…; unset: ledger.db beside ROOT."
+        "",
+        repr=False,  # it may hold a password
+        description="sqlite:///… or postgresql+psycopg://…; unset: ledger.db beside ROOT.",
     )
     claims: Path = Field(
         Path(), description="Where claimed directories go; unset: claims beside ROOT."
     )
     adopt: bool = Field(False, description="Consent to take an existing pile over.")
     max_age_hours: float = Field(
-        24, gt=0, le=_CENTURY_HOURS, allow_inf_nan=False, description="Untouched longer: stale."
+        24, gt=0, le=CENTURY_HOURS, allow_inf_nan=False, description="Untouched longer: stale."
     )
     sweep_every_minutes: float = Field(
         15, ge=0, le=525_600, allow_inf_nan=False, description="0: at start-up only."
     )
     undo_hours: float = Field(
-        0, ge=0, le=_CENTURY_HOURS, allow_inf_nan=False, description="How long swept bytes wait."
+        0, ge=0, le=CENTURY_HOURS, allow_inf_nan=False, description="How long swept bytes wait."
     )
     operator_token: SecretStr | None = Field(
         None, description="Opens the operator routes and /metrics; unset: they answer 403."

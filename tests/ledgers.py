@@ -38,6 +38,12 @@ _ACCESS = """
 local all guarded scram-sha-256
 local all all trust
 """
+_ROLES = (
+    "CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 's3cr3t/pass@word'",
+    "CREATE ROLE few LOGIN CONNECTION LIMIT 1",
+    "GRANT pg_read_all_data, pg_write_all_data TO few",
+    "CREATE ROLE powerless LOGIN",
+)
 # Should the run be killed, its server ends as well.
 _WATCH = """
 (
@@ -170,7 +176,7 @@ def postgres(request: pytest.FixtureRequest) -> Server:
         server = Server(folder)
         if not server.data.exists():
             server.start()
-            server.do("CREATE ROLE guarded LOGIN PASSWORD 's3cr3t/pass@word'")
+            server.do(*_ROLES)
             is_worker = hasattr(request.config, "workerinput")
             _end_with(os.getppid() if is_worker else os.getpid(), server)
     return server

@@ -17,8 +17,7 @@ PATIENCE_S = 0.3
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ledgers wait an instant for what they wait five seconds in earnest."""
-    defaults = Database.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "timeout_s", PATIENCE_S)
+    monkeypatch.setattr(Database.__init__, "__kwdefaults__", {"timeout_s": PATIENCE_S})
 
 
 @pytest.fixture
@@ -37,10 +36,24 @@ def proxy(postgres: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def far_world(
-    tmp_path: Path, clock: Clock, proxy: Proxy, postgres_url: str, impatient: None
+    tmp_path: Path, clock: Clock, proxy: Proxy, database: str, impatient: None
 ) -> Iterator[World]:
     """A root whose ledger is on the other side of the proxy."""
-    world = World(tmp_path, clock, proxy.url(str(make_url(postgres_url).database)))
+    world = World(tmp_path, clock, proxy.url(database))
     yield world
     proxy.mend()
     world.sessions.close()
+
+
+@pytest.fixture
+def near_world(tmp_path: Path, clock: Clock, postgres_url: str, impatient: None) -> Iterator[World]:
+    """A root whose ledger is right beside the server."""
+    world = World(tmp_path, clock, postgres_url)
+    yield world
+    world.sessions.close()
+
+
+@pytest.fixture
+def database(postgres_url: str) -> str:
+    """The name of the database that the test was lent."""
+    return str(make_url(postgres_url).database)
