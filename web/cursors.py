@@ -35,7 +35,9 @@ def place_of(cursor: str, order: str, *kinds: type[int | str]) -> list[Any]:
 def _is(value: object, kind: type[int | str]) -> bool:
     if type(value) is not kind:
         return False
-    return not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
+    if isinstance(value, int):
+        return -_LARGEST <= value <= _LARGEST
+    return str(value).isprintable()  # neither ledger can be asked for half a character, nor for NUL
 
 
 def _wrong() -> HTTPException:
