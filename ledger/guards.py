@@ -27,7 +27,7 @@ from ledger.errors import (
 from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS
 from ledger.place import Place
 from ledger.plan import Action
-from ledger.report import Report
+from ledger.report import Report, printable
 from ledger.settings import DAY_US, Settings
 
 JUMP_US = 5 * 60_000_000
@@ -69,6 +69,8 @@ def check_paths(settings: Settings) -> None:
     home = _home()
     if root in (home, *home.parents):
         raise UsageError(f"COATCHECK_ROOT: {root} is no place for temp sessions.")
+    if any("\ud800" <= character <= "\udfff" for character in str(root)):
+        raise UsageError(f"COATCHECK_ROOT: {printable(str(root))} is not valid UTF-8.")
     others = {"COATCHECK_CLAIMS": Path(os.path.realpath(settings.claims))}
     if settings.ledger_file:
         others["COATCHECK_LEDGER"] = Path(os.path.realpath(settings.ledger_file))
@@ -345,10 +347,15 @@ def accept_max_age(place: Place, max_age: int) -> None:
         )
 
 
-def check_brake(report: Report, accepted: int, brake: int) -> None:
-    """Raises SweepStopped where a lowered max age would take more than `brake` sessions."""
+def check_brake(report: Report, accepted: int, brake: int, now: int) -> None:
+    """Raises SweepStopped where a lowered max age would take more than `brake` sessions.
+
+    Ages are told by the last activity, which a sweep holds against the world; what else an edited
+    report says of itself counts for nothing.
+    """
     taken = sum(
-        entry.action is Action.SET_ASIDE and (entry.age_us or 0) <= accepted
+        entry.action is Action.SET_ASIDE
+        and (entry.last_activity is None or now - entry.last_activity <= accepted)
         for entry in report.entries
     )
     if taken > brake:

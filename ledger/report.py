@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from ledger.errors import UsageError
 from ledger.plan import SETTLED, Action, Finding, Verdict
-from ledger.settings import HOUR_US
+from ledger.settings import CENTURY_HOURS, HOUR_US, hours_us
 
 _ENTRIES_AT_ONCE = 500
 COLUMNS = (
@@ -72,6 +72,10 @@ class Entry:
             verdict.action,
             verdict.why,
         )
+
+    def is_at(self, path: str) -> bool:
+        """Whether it is about what stands at this path; written reports tell paths as text."""
+        return printable(self.path) == printable(path)
 
     def agrees(self, verdict: Verdict | None) -> bool:
         """Whether the session is still as it was listed."""
@@ -268,9 +272,9 @@ def parse_report(text: str | bytes) -> Report:
     try:
         listed = _LISTED.validate_json(text)
         entries = [_entry(found) for found in listed.findings]
-        max_age_us = round(listed.max_age_hours * HOUR_US)
-        if max_age_us <= 0:
-            raise ValueError("max_age_hours must be above 0")
+        max_age_us = hours_us(listed.max_age_hours)
+        if not 0 < max_age_us <= hours_us(CENTURY_HOURS):
+            raise ValueError(f"max_age_hours must be above 0, and {CENTURY_HOURS:,} at most")
         report = Report(micros(listed.at), listed.root, listed.root_id, max_age_us)
     except ValidationError as error:
         where = error.errors(include_url=False)[0]

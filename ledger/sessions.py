@@ -20,7 +20,7 @@ from ledger.place import Place
 from ledger.plan import Evidence, Policy, Verdict, judge
 from ledger.report import Report, moment
 from ledger.runs import Order, Progress
-from ledger.settings import HOUR_US, Settings, hours_us
+from ledger.settings import CENTURY_HOURS, HOUR_US, Settings, hours_us
 from ledger.survey import gather, mounts_in
 from ledger.upkeep import Remover
 
@@ -290,8 +290,10 @@ class SessionLedger:
         self, max_age_hours: float | None, *, progress: Progress | None = None, **values: Any
     ) -> Order:
         hours = self.settings.max_age_hours if max_age_hours is None else max_age_hours
-        if not 0 < hours < float("inf"):
-            raise UsageError(f"The max age must be above 0 hours; {hours} is not.")
+        if not 0 < hours <= CENTURY_HOURS or hours_us(hours) == 0:
+            raise UsageError(
+                f"The max age must be above 0 hours, and {CENTURY_HOURS:,} at most; {hours} is not."
+            )
         policy = Policy(hours_us(hours), self.settings.undo_us)
         return Order(policy, progress=progress or Progress(), **values)
 

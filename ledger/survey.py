@@ -7,6 +7,7 @@ of them, row and then disk.
 from __future__ import annotations
 
 import os
+import re
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ from ledger.removal import DEAD
 from ledger.settings import HOUR_US
 
 BATCH = 64
+_DEAD_NAME = re.compile(f"{DEAD}[a-z0-9]+")
 _NAMES_AT_ONCE = 500
 _ROWS_AT_ONCE = 2000
 
@@ -201,10 +203,12 @@ class TrashEntry:
 
 def trash_entries(root: Root) -> Iterator[TrashEntry]:
     """What lies in the trash; names that are not ours are passed over."""
-    for entry in os.listdir(root.trash):
-        name = TrashName.parse(entry)
-        if name is not None or entry.startswith(DEAD):
-            yield TrashEntry(entry, name)
+    return filter(None, map(_trash_entry, os.listdir(root.trash)))
+
+
+def _trash_entry(entry: str) -> TrashEntry | None:
+    name = TrashName.parse(entry)
+    return TrashEntry(entry, name) if name is not None or _DEAD_NAME.fullmatch(entry) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,9 +226,11 @@ class TrashFinding:
         return self.entry.name.session_id if self.entry.name else None
 
 
-def survey_trash(place: Place, now: int) -> Iterator[TrashFinding]:
-    """Every entry of the trash, judged, its row read before it."""
-    entries = trash_entries(place.root)
+def survey_trash(
+    place: Place, now: int, entries: Iterator[TrashEntry] | None = None
+) -> Iterator[TrashFinding]:
+    """Every entry of the trash, or each of those, judged, its row read before it."""
+    entries = trash_entries(place.root) if entries is None else entries
     while some := list(islice(entries, _NAMES_AT_ONCE)):
         ids = {entry.name.session_id for entry in some if entry.name}
         with place.database.read() as connection:
@@ -238,8 +244,8 @@ def survey_trash(place: Place, now: int) -> Iterator[TrashFinding]:
 
 def find_in_trash(place: Place, entry: str, now: int) -> TrashFinding | None:
     """The one entry of this name, judged; None where there is none."""
-    found = (f for f in survey_trash(place, now) if f.entry.entry == entry)
-    return next(found, None)
+    known = _trash_entry(entry)
+    return next(survey_trash(place, now, iter([known])), None) if known else None
 
 
 def judge_trash(
@@ -248,7 +254,7 @@ def judge_trash(
     """What a sweep does with an entry of the trash; None when it is gone by now."""
     name = entry.name
     if name is None:
-        return Verdict(Finding.UNFINISHED, Action.FINISH, "its removal was interrupted"), ABSENT
+        return _DEAD if _stands(root, entry.entry) else None
     try:
         facts = _facts_in_trash(root, entry.entry, row, now)
     except FileNotFoundError:
@@ -269,6 +275,17 @@ def judge_trash(
     hours = (name.due - now) / HOUR_US
     why = f"set aside; restorable, and removed in {hours:.1f} h"
     return Verdict(Finding.WAITING, Action.KEEP, why, name.seen), facts
+
+
+_DEAD = Verdict(Finding.UNFINISHED, Action.FINISH, "its removal was interrupted"), ABSENT
+
+
+def _stands(root: Root, entry: str) -> bool:
+    try:
+        os.stat(entry, dir_fd=root.trash, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _facts_in_trash(root: Root, entry: str, row: Record | None, now: int) -> Facts:

@@ -125,7 +125,7 @@ class Sweep:
         if planned is None:
             dry = Order(self._listing.policy, dry_run=True)
             planned = Listing(self._place, dry, self._now).report()
-        guards.check_brake(planned, accepted, self._place.settings.brake)
+        guards.check_brake(planned, accepted, self._place.settings.brake, self._now)
 
     # What is unfinished
 
@@ -188,7 +188,7 @@ class Sweep:
         in_root: dict[str, Entry] = {}
         for entry in entries:
             name = entry.session_id
-            if name and name not in in_root and entry.path == self._place.root.path_of(name):
+            if name and name not in in_root and entry.is_at(self._place.root.path_of(name)):
                 in_root[name] = entry
             else:
                 self._progress.advance(1)
@@ -219,11 +219,11 @@ class Sweep:
     def _carry_out_in_house(self, listed: Entry) -> bool:
         """An entry of the trash or of incoming; False where it is no longer what was listed."""
         name = listed.path.rpartition("/")[2]
-        if listed.path == self._listing.house_path(INCOMING, name) and listed.agrees(LEFTOVER):
+        if listed.is_at(self._listing.house_path(INCOMING, name)) and listed.agrees(LEFTOVER):
             if name in leftovers(self._place.root, self._now):
                 self._finish_leftover(name)
                 return True
-        elif listed.path == self._listing.house_path(TRASH, name):
+        elif listed.is_at(self._listing.house_path(TRASH, name)):
             found = find_in_trash(self._place, name, self._now)
             if found is not None and listed.agrees(found.verdict):
                 self._listing.list_trash(found)
