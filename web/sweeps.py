@@ -27,9 +27,7 @@ class SweepOrder(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     dry_run: bool = False
-    max_age_hours: Annotated[
-        float | None, Field(gt=0, le=_MOST_HOURS, allow_inf_nan=False, strict=False)
-    ] = None
+    max_age_hours: Annotated[float | None, Field(gt=0, le=_MOST_HOURS, allow_inf_nan=False)] = None
     of: SweepId | None = None
     past_the_brake: bool = False
     trust_clock: bool = False
