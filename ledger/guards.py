@@ -47,20 +47,37 @@ def open_place(settings: Settings, now: int, *, adopt: bool = False) -> Place:
     check_paths(settings)
     database = Database(settings)
     try:
-        root = _open_root(settings, database, adopt)
-        try:
-            with _pairing(root):
-                root_id = _pair(settings, database, root, now, adopt=adopt)
-            claims = Claims(settings.claims, root)
-            reserve = Reserve(database)
-            reserve.take()
-            return Place(settings, root, claims, database, reserve, root_id)
-        except BaseException:
-            root.close()
-            raise
+        with usable(settings.root):
+            return _open_root_with(settings, database, now, adopt=adopt)
     except BaseException:
         database.close()
         raise
+
+
+def _open_root_with(settings: Settings, database: Database, now: int, *, adopt: bool) -> Place:
+    root = _open_root(settings, database, adopt)
+    try:
+        with _pairing(root):
+            root_id = _pair(settings, database, root, now, adopt=adopt)
+        claims = Claims(settings.claims, root)
+        reserve = Reserve(database)
+        reserve.take()
+        return Place(settings, root, claims, database, reserve, root_id)
+    except BaseException:
+        root.close()
+        raise
+
+
+@contextmanager
+def usable(root: str | os.PathLike[str]) -> Iterator[None]:
+    """Raises RootUnavailable where the root, or what is coatcheck's own in it, cannot be used."""
+    try:
+        yield
+    except OSError as error:
+        what = f" ({error.filename})" if isinstance(error.filename, str) else ""
+        raise RootUnavailable(
+            f"The root {os.path.abspath(root)} cannot be used{what}: {error.strerror or error}."
+        ) from error
 
 
 def check_paths(settings: Settings) -> None:
@@ -303,13 +320,17 @@ def check_clock(place: Place, now: int, max_age: int, *, trust: bool = False) ->
         row = _root(connection, place)
     if not row.distrusted_why:
         return
-    if trust or system.boottime_us() - row.steady_since_us >= max_age:
+    steady = system.boottime_us() - row.steady_since_us
+    # A sweep by a short max age must not vouch for a later one by a long one.
+    longest = max(max_age, row.accepted_max_age_us, place.settings.max_age_us)
+    if trust or steady >= longest:
         with place.database.write() as connection:
             connection.execute(
                 update(ROOTS)
                 .where(ROOTS.c.root_id == place.root_id)
                 .values(distrusted_why=None, steady_boot_id=None, steady_since_us=None)
             )
+    if trust or steady >= max_age:
         return
     raise SweepStopped(
         Guard.CLOCK,
