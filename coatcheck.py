@@ -33,7 +33,7 @@ from ledger import (
     parse_report,
 )
 from ledger.adoption import preview
-from ledger.checks import Check, Status
+from ledger.checks import Status
 from ledger.system import now_us
 from ledger.views import Page, Seen
 
@@ -169,11 +169,10 @@ def dashboard(
     from tui import run_dashboard
 
     settings = load_settings()
-    token = settings.operator_token and settings.operator_token.get_secret_value()
+    token = settings.operator_token.get_secret_value() if settings.operator_token else None
     if token_file is not None:
-        token = _read(token_file).decode().strip()
-    code: int = run_dashboard(None if url else settings, url=url, token=token, read_only=read_only)
-    return code
+        token = _read(token_file).decode(errors="replace").strip()
+    return run_dashboard(None if url else settings, url=url, token=token, read_only=read_only)
 
 
 # The sweep and its report
@@ -311,9 +310,8 @@ def touch(session_id: Id, as_json: Json = False) -> None:
     """Keeps a session alive: it counts as used now."""
     with _opened() as sessions:
         session = sessions.touch(session_id, by=Actor.OPERATOR)
-        screen.tell(
-            sessions, session, f"Kept until {screen.when(session.expires_at)}.", as_json=as_json
-        )
+        until = screen.when(session.expires_at)
+        screen.tell(sessions, session, f"Kept until {until}.", as_json=as_json)
 
 
 @app.command()
@@ -386,18 +384,15 @@ def _consent(*, yes: bool) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> int:
     """Checks settings, root, rights, file systems, ledger, clock and disk; says what to do."""
-    from ledger.doctor import examine
+    from ledger.doctor import consult
 
-    try:
-        checks = examine(load_settings(), now_us())
-    except UsageError as error:
-        checks = [Check("settings", Status.BAD, str(error), "Correct it in the environment.")]
+    checks = consult()
+    bad = any(check.status is Status.BAD for check in checks)
     if as_json:
-        ok = all(check.status is not Status.BAD for check in checks)
-        screen.emit({"ok": ok, "checks": [check.as_json() for check in checks]})
+        screen.emit({"ok": not bad, "checks": [check.as_json() for check in checks]})
     else:
         screen.show_checks(checks)
-    return FAILED if any(check.status is Status.BAD for check in checks) else DONE
+    return FAILED if bad else DONE
 
 
 @app.command()
@@ -409,24 +404,16 @@ def demo(
     from ledger.demo import stage
 
     with stage(keep=keep) as (sessions, stands):
-        play = screen.Play(sessions.settings, quiet=as_json)
-        found = play.report("report", sessions.report())
+        play = screen.Play(sessions.settings, as_json=as_json)
+        play.report("report", sessions.report(), "report")
         play.dry_run(sessions.report())
-        swept = play.report("sweep", sessions.sweep(by=Actor.OPERATOR, keep_entries=False))
-        after = play.report("report", sessions.report())
+        swept = sessions.sweep(by=Actor.OPERATOR, keep_entries=False)
+        play.report("sweep", swept, "sweep")
+        play.report("report", sessions.report(), "after")
         back = str(stands["waiting"].session_id)
         sessions.restore(back, by=Actor.OPERATOR)
-        restored = play.restored(back, Seen.of(sessions, back))
+        play.restored(Seen.of(sessions, back))
     play.end(kept=keep)
-    if as_json:
-        reports = {"report": found, "sweep": swept, "after": after}
-        screen.emit(
-            {
-                "kept": keep,
-                "restored": restored.as_json(),
-                **{name: report.as_json() for name, report in reports.items()},
-            }
-        )
 
 
 if __name__ == "__main__":

@@ -273,7 +273,7 @@ def _verdict_in_words(seen: Seen) -> str:
 
 def show_pile(settings: Settings, pile: Pile, mismatch: RootMismatch) -> None:
     """What taking a pile over would mean, before it is asked for."""
-    say(str(mismatch))
+    say(str(mismatch).partition(" To take the directories")[0])
     hours = f"{settings.max_age_hours:g} h"
     say(
         f"Taking it over would record {pile.directories:,} directories ({decimal(pile.bytes)}). "
@@ -320,47 +320,45 @@ def show_checks(checks: Sequence[Check]) -> None:
 
 
 class Play:
-    """Says what the demo does, as the commands that one would type."""
+    """Says what the demo does, as the commands that one would type; or all of it as JSON."""
 
-    def __init__(self, settings: Settings, *, quiet: bool) -> None:
+    def __init__(self, settings: Settings, *, as_json: bool) -> None:
         self._settings = settings
-        self._quiet = quiet
-        self._console = _console(stderr=False)
+        self._as_json = as_json
+        self._acts: dict[str, Any] = {}
         self._say(f"A root with every kind of finding in it: {settings.root}")
 
-    def report(self, command: str, report: Report) -> Report:
-        self._type(command)
-        if not self._quiet:
+    def report(self, command: str, report: Report, name: str) -> None:
+        self._acts[name] = report.as_json()
+        self._say(f"\n$ coatcheck {command}", style="bold")
+        if not self._as_json:
             show_report(report)
-        return report
 
     def dry_run(self, report: Report) -> None:
-        self._type("sweep --dry-run")
+        self._say("\n$ coatcheck sweep --dry-run", style="bold")
         self._say("The same plan, not carried out. " + _in_one_line(report))
 
-    def restored(self, session_id: str, seen: Seen) -> Seen:
-        self._type(f"restore {session_id}")
+    def restored(self, seen: Seen) -> None:
+        self._acts["restored"] = seen.as_json()
+        self._say(f"\n$ coatcheck restore {seen.session_id}", style="bold")
         self._say("Back in the root, whole, while its bytes still waited in the trash.")
-        self._type(f"show {session_id}")
-        if not self._quiet:
+        self._say(f"\n$ coatcheck show {seen.session_id}", style="bold")
+        if not self._as_json:
             show_session(seen)
-        return seen
 
     def end(self, *, kept: bool) -> None:
-        if not kept:
-            self._say("\nThe root is gone again. To keep it and look around: coatcheck demo --keep")
-            return
-        self._say("\nThe root is still there. To look around in it:")
-        self._say(f"export COATCHECK_ROOT={shlex.quote(str(self._settings.root))}")
-        self._say("coatcheck dashboard")
+        if self._as_json:
+            emit({"kept": str(self._settings.root) if kept else None, **self._acts})
+        elif kept:
+            self._say("\nThe root is still there. To look around in it:")
+            self._say(f"export COATCHECK_ROOT={shlex.quote(str(self._settings.root))}")
+            self._say("coatcheck dashboard")
+        else:
+            self._say("\nIt is gone again. To keep it and look around: coatcheck demo --keep")
 
-    def _type(self, command: str) -> None:
-        if not self._quiet:
-            self._console.print(f"\n$ coatcheck {command}", style="bold", soft_wrap=True)
-
-    def _say(self, words: str) -> None:
-        if not self._quiet:
-            self._console.print(words, soft_wrap=True)
+    def _say(self, words: str, style: str = "") -> None:
+        if not self._as_json:
+            _console(stderr=False).print(words, style=style, soft_wrap=True)
 
 
 # Small words

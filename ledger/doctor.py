@@ -20,13 +20,22 @@ from ledger import checks_ledger, guards, system
 from ledger.checks import Check, Checks, Patient, Status, holders, in_words
 from ledger.claims import Claims
 from ledger.disk import HOUSE, SWEEP_LOCK, Root
-from ledger.errors import CoatcheckError, RootUnavailable
-from ledger.settings import Settings
+from ledger.errors import CoatcheckError, RootUnavailable, UsageError
+from ledger.settings import Settings, load_settings
 
 _ADOPT = (
     "Is the right disk mounted, are COATCHECK_ROOT and COATCHECK_LEDGER right? To take over what "
     "stands in the root: coatcheck adopt"
 )
+
+
+def consult() -> list[Check]:
+    """Every check, by the environment's settings; where those are wrong, that alone."""
+    try:
+        return examine(load_settings(), system.now_us())
+    except UsageError as error:
+        todo = "Correct it in the environment."
+        return [Check("settings", Status.BAD, str(error), todo)]
 
 
 def examine(settings: Settings, now: int) -> list[Check]:
