@@ -37,10 +37,11 @@ _STOPPING = "The server is stopping. Connect again with Last-Event-ID."
 
 
 class Event(NamedTuple):
-    """One event as it is sent."""
+    """One event as it is sent; `late`: its number became visible after a higher one."""
 
     event_id: int
     text: str
+    late: bool = False
 
     @classmethod
     def of(cls, row: Row[Any]) -> Event:
@@ -86,8 +87,7 @@ class Tail:
     def __init__(self, sessions: SessionLedger) -> None:
         self._sessions = sessions
         self._is_ordered = sessions.place.database.is_sqlite
-        self.last = newest(sessions)
-        self._settled = self.last
+        self._last = self._settled = newest(sessions)
         self._marks: deque[tuple[float, int]] = deque()
         self._seen: set[int] = set()
 
@@ -96,16 +96,17 @@ class Tail:
         after = self._settled
         while some := read_after(self._sessions, after):
             after = some[-1].event_id
-            events += [event for event in some if event.event_id not in self._seen]
+            new = [event for event in some if event.event_id not in self._seen]
+            events += [event._replace(late=event.event_id <= self._last) for event in new]
         self._seen.update(event.event_id for event in events)
-        self.last = max(self.last, after)
+        self._last = max(self._last, after)
         self._settle()
         return events
 
     def _settle(self) -> None:
         """What is old enough is not read again."""
         now = time.monotonic()
-        self._marks.append((now, self.last))
+        self._marks.append((now, self._last))
         wait = 0.0 if self._is_ordered else SETTLED_S
         while self._marks and self._marks[0][0] <= now - wait:
             self._settled = self._marks.popleft()[1]
@@ -161,9 +162,8 @@ class EventHub:
     async def messages(self, sessions: SessionLedger, listener: Listener) -> AsyncIterator[str]:
         """What one client is sent: what it missed, and then what happens; at last, why it ends."""
         yield "retry: 2000\n\n"
-        # The poller is behind by a moment, and may offer what this client has had already. On a
-        # server a lower number may be new all the same: there, better twice than never.
-        had = listener.after if sessions.place.database.is_sqlite else 0
+        # The poller is behind by a moment, and may offer what this client has had already.
+        had = listener.after
         sent: set[int] = set()
         try:
             while missed := await in_thread(read_after, sessions, listener.after):
@@ -174,8 +174,8 @@ class EventHub:
             listener.end(str(error))
         while listener.why_ended is None:
             taken = await listener.take()
-            new = [e.text for e in taken if e.event_id > had and e.event_id not in sent]
-            yield "".join(new) or ": still here\n\n"
+            new = [e for e in taken if e.event_id not in sent and (e.event_id > had or e.late)]
+            yield "".join(event.text for event in new) or ": still here\n\n"
         yield f"event: end\ndata: {json.dumps({'detail': listener.why_ended})}\n\n"
 
     async def _poll_from_now(self, sessions: SessionLedger) -> None:
