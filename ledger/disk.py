@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ _SESSION_ID = re.compile(_ID)
 _TIME = r"0|[1-9][0-9]*"
 _TRASH_NAME = re.compile(rf"(user|sweep)-({_TIME})-({_TIME})-([a-z0-9]+)-({_ID})")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# How the system says that a name leads out of the directory where it stands.
+_ELSEWHERE = {errno.EXDEV: "a mounted file system", errno.ELOOP: "a symbolic link"}
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISREG, "a file"),
@@ -42,9 +45,31 @@ def is_session_id(name: str) -> bool:
     return _SESSION_ID.fullmatch(name) is not None
 
 
-def open_directory(name: str, *, dir_fd: int | None = None) -> int:
-    """A descriptor of a directory, never reached through a link. Raises OSError."""
-    return os.open(name, _DIRECTORY, dir_fd=dir_fd)
+def open_directory(name: str, *, dir_fd: int) -> int:
+    """A descriptor of a directory that lies there, which a link and a mount do not. Raises
+    OSError."""
+    with lying_there(name):
+        return system.open_directory(name, dir_fd=dir_fd)
+
+
+@contextmanager
+def lying_there(name: str) -> Iterator[None]:
+    """What leads elsewhere is no directory either: NotADirectoryError for a link and a mount."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _ELSEWHERE:
+            raise NotADirectoryError(errno.ENOTDIR, _ELSEWHERE[error.errno], name) from error
+        raise
+
+
+def inode_of(name: str, dir_fd: int) -> str | None:
+    """The inode of the directory that lies there; None where none does. Raises OSError."""
+    try:
+        with lying_there(name):
+            return str(system.stat_directory(name, dir_fd=dir_fd).st_ino)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +108,7 @@ class Root:
         parent, name = os.path.split(self.path)
         self.real = os.path.join(os.path.realpath(parent), name)
         try:
-            self.fd = open_directory(self.path)
+            self.fd = os.open(self.path, _DIRECTORY)
         except OSError as error:
             raise RootUnavailable(_cannot_open(self.path, error)) from error
         facts = os.fstat(self.fd)
@@ -201,7 +226,6 @@ def walk(top: int) -> Iterator[Seen]:
     Never follows a link. Raises OSError: EXDEV where another file system is mounted, ESTALE
     where the tree was moved about meanwhile.
     """
-    device = os.fstat(top).st_dev
     here = os.dup(top)
     trail: list[str] = []
     levels: list[tuple[int, list[str]]] = []
@@ -211,22 +235,16 @@ def walk(top: int) -> Iterator[Seen]:
         levels.append((os.fstat(here).st_ino, below))
         while levels:
             if below := levels[-1][1]:
-                try:
-                    child = open_directory(below[-1], dir_fd=here)
-                except OSError as error:
-                    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                        raise
-                    below.pop()  # gone or replaced meanwhile: its parent's mtime tells
+                name = below.pop()
+                child = _open_below(name, here, trail)
+                if child is None:
                     continue
-                trail.append(below.pop())
+                trail.append(name)
                 os.close(here)
                 here = child
-                facts = os.fstat(here)
-                if facts.st_dev != device:
-                    raise OSError(errno.EXDEV, "another file system is mounted", "/".join(trail))
                 below = []
                 yield from _scan(here, trail, below)
-                levels.append((facts.st_ino, below))
+                levels.append((os.fstat(here).st_ino, below))
             else:
                 levels.pop()
                 if levels:
@@ -248,6 +266,19 @@ def _scan(fd: int, trail: list[str], below: list[str]) -> Iterator[Seen]:
             if stat.S_ISDIR(facts.st_mode):
                 below.append(entry.name)
             yield Seen(fd, trail, entry.name, facts)
+
+
+def _open_below(name: str, here: int, trail: list[str]) -> int | None:
+    """None for what is gone or replaced meanwhile: its parent's mtime tells of that."""
+    try:
+        return system.open_directory(name, dir_fd=here)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        if error.errno == errno.EXDEV:
+            said = "another file system is mounted"
+            raise OSError(errno.EXDEV, said, "/".join([*trail, name])) from error
+        raise
 
 
 def _parent_of(here: int, inode: int) -> int:
@@ -326,6 +357,8 @@ def examine(
         fd = open_directory(session_id, dir_fd=root.fd)
     except FileNotFoundError:
         return Examined(ABSENT)
+    except NotADirectoryError as error:  # put there since
+        return Examined(Facts(Kind.FOREIGN, (error.strerror or "").lower()))
     except OSError as error:
         return Examined(_unreadable(error))
     try:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from ledger import moves, queries, removal, states, upkeep
+from ledger import moves, queries, removal, states, system, upkeep
 from ledger.claims import check_name
-from ledger.disk import TrashName, examine, is_session_id
+from ledger.disk import TrashName, examine, is_session_id, lying_there
 from ledger.errors import (
     ClaimsUnavailable,
     NameTaken,
@@ -34,6 +34,8 @@ from ledger.survey import mounts_in, trash_entries
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_LIMIT = 2**62
+# Of a directory where nothing may be written, and which no sweep may move, the row alone tells.
+_NOT_OURS_TO_DATE = (errno.EPERM, errno.EACCES, errno.EROFS)
 _TRIES = 10  # how often an operation starts over because another one was first
 
 
@@ -118,21 +120,24 @@ def _adopt(place: Place, session_id: str, now: int, by: Actor) -> Record:
 def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
     """The session's row and its directory's mtime say that it is used now. Raises SessionError."""
     record = _touch_row(place, session_id, now, by)
-    stamp = (record.last_touch_at * 1000, record.last_touch_at * 1000)
-    try:
-        os.utime(session_id, ns=stamp, dir_fd=place.root.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        # A sweep has it in the trash just now; it will find the touch and bring it back.
-        if not record.trash or not _stamp_in_trash(place, record.trash, stamp):
-            raise SessionEnded("The session's directory is gone.") from None
-    return record
+    if _stamp(session_id, record.last_touch_at, place.root.fd):
+        return record
+    # A sweep has it in the trash just now; it will find the touch and bring it back.
+    if record.trash and _stamp(record.trash, record.last_touch_at, place.root.trash):
+        return record
+    raise SessionEnded("The session's directory is gone.")
 
 
-def _stamp_in_trash(place: Place, entry: str, stamp: tuple[int, int]) -> bool:
+def _stamp(name: str, at: int, dir_fd: int) -> bool:
+    """The directory's mtime says so, too; False where no directory lies there."""
     try:
-        os.utime(entry, ns=stamp, dir_fd=place.root.trash, follow_symlinks=False)
-    except FileNotFoundError:
+        with lying_there(name):
+            system.set_mtime(name, at * 1000, dir_fd=dir_fd)
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        if error.errno not in _NOT_OURS_TO_DATE:
+            raise
     return True
 
 
@@ -372,7 +377,7 @@ def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
 
 def _put_back(place: Place, entry: str, session_id: str, now: int) -> None:
     try:
-        os.utime(entry, ns=(now * 1000, now * 1000), dir_fd=place.root.trash, follow_symlinks=False)
+        _stamp(entry, now, place.root.trash)
         moves.put_back(place.root, entry, session_id)
     except FileExistsError:
         raise NameTaken(

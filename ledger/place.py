@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from ledger import system
 from ledger.claims import Claims
 from ledger.database import Database, Reserve
-from ledger.disk import Root, open_directory
+from ledger.disk import Root, inode_of, open_directory
 from ledger.errors import SessionBusy, SessionEnded
 from ledger.models import short
 from ledger.settings import Settings
@@ -78,11 +77,7 @@ class Place:
 
     def inode_of(self, session_id: str) -> str | None:
         """The inode of the session's directory; None where none stands at its name."""
-        try:
-            facts = os.stat(session_id, dir_fd=self.root.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        return str(facts.st_ino) if stat.S_ISDIR(facts.st_mode) else None
+        return inode_of(session_id, self.root.fd)
 
     def stands(self, session_id: str, fd: int) -> bool:
         """Whether the open directory is the one that stands at the session's name."""

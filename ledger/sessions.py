@@ -170,7 +170,7 @@ class SessionLedger:
     def claimed_files(self, session: Session) -> list[StoredFile]:
         """The regular files of a claimed session where it went; none once it went on from there."""
         try:
-            fd = open_directory(session.path)
+            fd = os.open(session.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return []
         try:

@@ -15,7 +15,7 @@ import stat
 import struct
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -57,14 +57,43 @@ def open_directory(name: str, *, dir_fd: int) -> int:
     return _open_here(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd)
 
 
+def stat_directory(name: str, *, dir_fd: int) -> os.stat_result:
+    """The facts of the directory `name`, readable or not; refuses what `open_directory` does."""
+    with _pointing_at(name, dir_fd) as fd:
+        return os.fstat(fd)
+
+
 def chmod_private(name: str, *, dir_fd: int) -> None:
     """Gives the owner every right on the directory `name`; refuses what `open_directory` does."""
     if sys.platform != "linux":
         os.chmod(name, stat.S_IRWXU, dir_fd=dir_fd, follow_symlinks=False)
         return
-    fd = _open_here(name, os.O_PATH | os.O_DIRECTORY, dir_fd)
-    try:
+    with _pointing_at(name, dir_fd) as fd:
         os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(os.fstat(fd).st_mode) | stat.S_IRWXU)
+
+
+def set_mtime(name: str, ns: int, *, dir_fd: int) -> None:
+    """The directory's mtime is `ns`; now, where one may write into it without being its owner.
+
+    Refuses what `open_directory` does; PermissionError where one may do neither.
+    """
+    with _pointing_at(name, dir_fd) as fd:
+        path = f"/proc/self/fd/{fd}"
+        try:
+            os.utime(path, ns=(ns, ns))
+        except PermissionError:
+            os.utime(path)
+        except FileNotFoundError:  # there is no /proc
+            os.utime(name, ns=(ns, ns), dir_fd=dir_fd, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def _pointing_at(name: str, dir_fd: int) -> Iterator[int]:
+    """A descriptor of the directory, whatever takes its name, for which no right on it is needed
+    where the system has such."""
+    fd = _open_here(name, getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY, dir_fd)
+    try:
+        yield fd
     finally:
         os.close(fd)
 

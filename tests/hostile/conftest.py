@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.trash import Trash, fill, open_fds, seen
+from tests.ledger.conftest import clock, empty_ledger, world
+
+__all__ = ["clock", "empty_ledger", "outside", "trash", "world"]
 
 
 @pytest.fixture

@@ -14,8 +14,16 @@ import pytest
 import time_machine
 
 from ledger import system
+from ledger.props import without_roots_rights
 from tests.hostile.trash import open_fds
-from tests.hostile.worlds import bind, enter_own_mounts, in_child, mount_tmpfs, needs_root
+from tests.hostile.worlds import (
+    become_nobody,
+    bind,
+    enter_own_mounts,
+    in_child,
+    mount_tmpfs,
+    needs_root,
+)
 
 
 @pytest.fixture
@@ -167,6 +175,13 @@ def test_doctor_hears_whether_renaming_is_exclusive(without: str) -> None:
 # -- Directories
 
 
+def make_old(name: str, *, dir_fd: int) -> None:
+    system.set_mtime(name, 1_000_000_000, dir_fd=dir_fd)
+
+
+ACTS = [system.open_directory, system.stat_directory, system.chmod_private, make_old]
+
+
 @pytest.mark.usefixtures("without")
 def test_a_directory_is_opened_by_name(tmp_path: Path, here: int) -> None:
     (tmp_path / "d").mkdir()
@@ -178,7 +193,7 @@ def test_a_directory_is_opened_by_name(tmp_path: Path, here: int) -> None:
 
 @pytest.mark.usefixtures("without")
 @pytest.mark.parametrize("kind", ["file", "link to a directory", "dangling link", "fifo"])
-@pytest.mark.parametrize("act", [system.open_directory, system.chmod_private])
+@pytest.mark.parametrize("act", ACTS)
 def test_what_is_no_directory_is_neither_opened_nor_changed(
     kind: str, act: Callable[..., object], tmp_path: Path, here: int
 ) -> None:
@@ -190,16 +205,16 @@ def test_what_is_no_directory_is_neither_opened_nor_changed(
             os.mkfifo(tmp_path / "x")
         case _:
             (tmp_path / "x").symlink_to("target" if "to" in kind else "nowhere")
-    before = (tmp_path / "x").lstat().st_mode
+    before = (tmp_path / "x").lstat()
     with pytest.raises(NotADirectoryError):
         act("x", dir_fd=here)
-    assert (tmp_path / "x").lstat().st_mode == before
+    assert (tmp_path / "x").lstat() == before
     assert stat.S_IMODE((tmp_path / "target").stat().st_mode) == 0o500
 
 
 @pytest.mark.usefixtures("without")
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../a", "/etc"])
-@pytest.mark.parametrize("act", [system.open_directory, system.chmod_private])
+@pytest.mark.parametrize("act", ACTS)
 def test_a_path_is_no_name(
     name: str, act: Callable[..., object], tmp_path: Path, here: int
 ) -> None:
@@ -217,7 +232,7 @@ def test_an_absent_directory_is_an_error_with_its_name(here: int) -> None:
 
 @needs_root
 @pytest.mark.usefixtures("without")
-@pytest.mark.parametrize("act", [system.open_directory, system.chmod_private])
+@pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("kind", ["bind", "tmpfs"])
 def test_a_mount_is_not_entered(kind: str, act: Callable[..., object], tmp_path: Path) -> None:
     (tmp_path / "outside").mkdir(mode=0o500)
@@ -231,11 +246,11 @@ def test_a_mount_is_not_entered(kind: str, act: Callable[..., object], tmp_path:
             mount_tmpfs(tmp_path / "point")
         (tmp_path / "point").chmod(0o500)
         fd = os.open(tmp_path, os.O_RDONLY)
-        before = open_fds()
+        before = open_fds(), (tmp_path / "point").stat()
         with pytest.raises(OSError) as refused:
             act("point", dir_fd=fd)
         assert refused.value.errno == errno.EXDEV
-        assert open_fds() == before
+        assert (open_fds(), (tmp_path / "point").stat()) == before
         return stat.S_IMODE((tmp_path / "point").stat().st_mode)
 
     assert in_child(check) == 0o500
@@ -249,6 +264,52 @@ def test_a_directory_made_private_is_its_owners_and_keeps_its_other_rights(
     (tmp_path / "d").chmod(0o2055)
     system.chmod_private("d", dir_fd=here)
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o2755
+
+
+@pytest.mark.usefixtures("without")
+def test_a_directory_is_seen_and_dated_whatever_its_rights(tmp_path: Path, here: int) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d").chmod(0)
+    with without_roots_rights():
+        facts = system.stat_directory("d", dir_fd=here)
+        make_old("d", dir_fd=here)
+    assert os.path.samestat(facts, (tmp_path / "d").stat())
+    assert (tmp_path / "d").stat().st_mtime == 1
+
+
+@needs_root
+def test_anothers_directory_where_one_may_write_is_dated_as_of_now(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for name, mode in (("open", 0o777), ("closed", 0o755)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+        os.utime(tmp_path / name, (1, 1))
+
+    def date() -> None:
+        fd = os.open(tmp_path, os.O_RDONLY)
+        become_nobody()
+        make_old("open", dir_fd=fd)
+        with pytest.raises(PermissionError):
+            make_old("closed", dir_fd=fd)
+
+    before = time.time()
+    in_child(date)
+    assert (tmp_path / "open").stat().st_mtime > before - 1
+    assert (tmp_path / "closed").stat().st_mtime == 1
+
+
+@needs_root
+@pytest.mark.may_skip  # a container may not let it mount
+def test_a_directory_is_dated_without_proc(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+
+    def date() -> None:
+        enter_own_mounts()
+        mount_tmpfs("/proc")
+        make_old("d", dir_fd=os.open(tmp_path, os.O_RDONLY))
+
+    in_child(date)
+    assert (tmp_path / "d").stat().st_mtime == 1
 
 
 def test_a_directory_is_synced(here: int) -> None:
