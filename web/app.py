@@ -66,7 +66,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
     """Serves until SIGTERM or SIGINT. Raises UsageError where it cannot listen there."""
     for chatty in ("alembic", "python_multipart"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    run(create_app(settings, host=host), host, port)
+    run(lambda: create_app(settings, host=host), host, port)
 
 
 def _middleware(settings: Settings, host: str) -> list[Middleware]:

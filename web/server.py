@@ -7,8 +7,9 @@ import logging
 import resource
 import signal
 import socket
-from contextlib import suppress
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -70,9 +71,10 @@ class Protocol(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Uvicorn's, as coatcheck is served: it says where once it listens."""
+    """Uvicorn's, as coatcheck is served: it says where once it listens, unless it is to `stop`."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, stop: threading.Event | None = None) -> None:
+        self._stop = stop or threading.Event()
         config = uvicorn.Config(
             app,
             http=Protocol,
@@ -87,29 +89,32 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self.should_exit = self.should_exit or self._stop.is_set()
         for listener in sockets or []:
             log.info("serving on %s (Ctrl+C ends it)", url_of(listener))
 
 
-def run(app: FastAPI, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT; what goes on then has GRACE_S seconds to end.
+def run(make: Callable[[], FastAPI], host: str, port: int) -> None:
+    """Serves what `make` makes until SIGTERM or SIGINT; what goes on then has GRACE_S seconds.
 
-    Raises UsageError where it cannot listen there.
+    Raises UsageError where it cannot listen there, and what `make` raises.
     """
-    listener = listen(host, port)
-    server = Server(app)
+    with _told_to_stop() as stop, closing(listen(host, port)) as listener:
+        _allow_many_files()
+        Server(make(), stop).run([listener])
 
-    def end(*_: Any) -> None:
-        server.should_exit = True
 
-    # Uvicorn puts these back at its end, and raises the signal once more: here it meets nobody.
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    _allow_many_files()
+@contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Set by a signal that comes before uvicorn takes them, and when it raises them once more
+    at its end: so the process ends with code 0."""
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
     try:
-        server.run([listener])
+        yield stop
     finally:
-        listener.close()
-        for number, handler in before.items():
+        for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
 
 

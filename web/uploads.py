@@ -144,7 +144,7 @@ async def put_file(
     session_id: SessionId,
     name: FileName,
     sessions: Sessions,
-) -> FileOut | None:
+) -> FileOut | Response:
     """Stores the body as one file, whole or not at all; one of its name is replaced."""
     if "content-range" in request.headers:
         raise UsageError("A file is put whole: Content-Range is not understood.")
@@ -152,8 +152,7 @@ async def put_file(
         await take_body(request, arrival)
         _, [received] = await arrival.commit()
     if received.replaced:
-        response.status_code = 204
-        return None
+        return Response(status_code=204)
     url = _path(request)
     response.headers["Location"] = url
     return FileOut(name=name, bytes=received.bytes, url=url)
@@ -238,12 +237,16 @@ def _add_file_routes(router: APIRouter) -> None:
     router.post(files, status_code=201, responses=_OPEN | _BODY, openapi_extra=a_form)(add_files)
 
     one = "/{session_id}/files/{name:path}"
-    put: Answers = {201: {"model": FileOut}, 204: {"description": "Replaced"}, **_OPEN, **_BODY}
+    put: Answers = {204: {"description": "Replaced"}, **_OPEN, **_BODY}
     a_file = _takes("application/octet-stream", _BYTES, required=False)
-    router.put(one, status_code=201, responses=put, openapi_extra=a_file)(put_file)
+    putting = router.put(
+        one, status_code=201, response_model=FileOut, responses=put, openapi_extra=a_file
+    )
+    putting(put_file)
     whole = {"content": {"application/octet-stream": {"schema": _BYTES}}}
     got: Answers = {200: whole, 206: {**whole, "description": "A range"}, **_OPEN}
-    router.get(one, response_class=FileAnswer, responses=got | documented(416))(get_file)
+    got |= documented(416)
+    router.get(one, status_code=200, response_class=FileAnswer, responses=got)(get_file)
     router.head(one, response_class=FileAnswer, include_in_schema=False)(get_file)
     router.delete(one, status_code=204, responses=_OPEN | documented(507))(delete_file)
 

@@ -86,19 +86,13 @@ class Service:
         session_id: str = answer.json()["session_id"]
         return session_id
 
-    def ask(self, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
-        """The answer to a request whose target is sent as it stands."""
-        connection = http.client.HTTPConnection(*self.address, timeout=30)
-        try:
-            connection.putrequest(method, "/", skip_host=True)
-            connection._buffer[0] = f"{method} {target} HTTP/1.1".encode()  # type: ignore[attr-defined]
-            for name, value in {"Host": "127.0.0.1", **headers}.items():
-                connection.putheader(name.replace("_", "-"), value)
-            connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body)
-            return Answer.of(connection.getresponse())
-        finally:
-            connection.close()
+    def ask(self, method: str, target: str, headers: dict[str, str] | None = None) -> Answer:
+        """The answer to a request without a body whose target is sent as it stands."""
+        lines = {"Host": "127.0.0.1", "Content-Length": "0", **(headers or {})}
+        text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        with socket.create_connection(self.address, timeout=30) as connection:
+            connection.sendall(f"{method} {target} HTTP/1.1\r\n{text}\r\n".encode())
+            return answer_on(connection, method)
 
     @contextmanager
     def begun(self, head: str, *more: bytes) -> Iterator[socket.socket]:
@@ -154,9 +148,9 @@ class Answer:
         return str(json.loads(self.body)["detail"])
 
 
-def answer_on(connection: socket.socket) -> Answer:
+def answer_on(connection: socket.socket, method: str = "POST") -> Answer:
     """What the server has to say on a connection."""
-    response = http.client.HTTPResponse(connection)
+    response = http.client.HTTPResponse(connection, method=method)
     response.begin()
     return Answer.of(response)
 
@@ -186,6 +180,7 @@ class Process:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    before: str = ""  # Python that it runs before it serves
     url: str = ""
 
     def start(self, *arguments: str) -> None:
@@ -196,7 +191,8 @@ class Process:
 
     def begin(self, *arguments: str) -> None:
         given = {name: text for name, text in os.environ.items() if "COATCHECK" not in name}
-        command = [sys.executable, "-c", "import coatcheck; coatcheck.main()", "serve", "--port=0"]
+        program = f"{self.before}\nimport coatcheck; coatcheck.main()"
+        command = [sys.executable, "-c", program, "serve", "--port=0"]
         with (self.folder / "serve.log").open("w") as output:
             self.running = subprocess.Popen(
                 [*command, *arguments],
