@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,7 +26,11 @@ class Settings(BaseSettings):
     """How one service, or one embedded ledger, behaves; made once, at the entry."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,  # an empty ROOT must not mean the current directory
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     root: Path = Field(Path("data/temp"), description="The directory that holds the sessions.")
@@ -80,6 +85,13 @@ class Settings(BaseSettings):
     def _token_is_not_blank(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value and value.get_secret_value().strip() else None
 
+    @field_validator("root", mode="before")
+    @classmethod
+    def _root_has_a_name(cls, value: Any) -> Any:
+        if not os.fspath(value):
+            raise ValueError("must name a directory")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -92,8 +104,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _ledger_is_known(self) -> Self:
-        if not self.ledger.startswith(("sqlite:///", "postgresql+psycopg://")):
-            raise ValueError("LEDGER must begin with sqlite:/// or postgresql+psycopg://")
+        if not re.match(r"(sqlite:///|postgresql\+psycopg://).", self.ledger):
+            raise ValueError("LEDGER must be sqlite:///… or postgresql+psycopg://…")
         return self
 
     @property

@@ -199,7 +199,7 @@ def _dying(at: int, act: Callable[[SessionLedger], object], opens: Callable[[], 
     with ExitStack() as hooks:
         for name in STEPS:
             hooks.enter_context(around(name, after=step, times=1000))
-        hooks.enter_context(_after_transactions(step))
+        hooks.enter_context(after_transactions(step))
         try:
             act(sessions)
             sessions.close()
@@ -209,7 +209,8 @@ def _dying(at: int, act: Callable[[SessionLedger], object], opens: Callable[[], 
 
 
 @contextmanager
-def _after_transactions(step: Callable[[], None]) -> Iterator[None]:
+def after_transactions(step: Callable[[], None]) -> Iterator[None]:
+    """Something is done behind each write transaction."""
     write = Database.write
 
     @contextmanager

@@ -1,0 +1,231 @@
+"""The schema: made by one of many processes, as the models say it is; and how history goes."""
+
+import itertools
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import update
+from sqlmodel import SQLModel
+
+from ledger import LedgerDamaged, LedgerTooNew, SessionLedger, Settings
+from ledger.database import HEAD, MIGRATIONS, VERSION_TABLE, Database
+from ledger.models import EVENTS, SESSIONS, SWEEPS
+from tests.hostile.worlds import fork
+from tests.ledger.world import World, after_transactions, around
+
+DAY_HOURS = 24
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(root=tmp_path / "temp")
+
+
+def file_of(settings: Settings) -> Path:
+    file = settings.ledger_file
+    assert file is not None
+    return file
+
+
+def revision_in(file: Path) -> list[tuple[str]]:
+    with sqlite3.connect(file) as connection:
+        found = connection.execute(f"SELECT version_num FROM {VERSION_TABLE}").fetchall()
+    connection.close()
+    return found
+
+
+def test_forty_processes_open_a_new_ledger_at_once_and_all_succeed(settings: Settings) -> None:
+    def open_it() -> None:
+        with SessionLedger.open(settings) as sessions:
+            sessions.create()
+
+    children = [fork(lambda: _or_fail(open_it)) for _ in range(40)]
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 40
+    with SessionLedger.open(settings) as sessions:
+        assert len(sessions.page(most=100)) == 40
+        assert sessions.report().settled
+    assert revision_in(file_of(settings)) == [(HEAD,)]
+
+
+def _or_fail(act: object) -> None:
+    try:
+        act()  # type: ignore[operator]
+    except BaseException:
+        os._exit(1)
+
+
+def test_an_upgrade_that_is_killed_half_way_leaves_no_half_schema(settings: Settings) -> None:
+    def killed() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("alembic.op.create_index", lambda *_, **__: os._exit(9))
+            SessionLedger.open(settings)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(fork(killed), 0)[1]) == 9
+    with sqlite3.connect(file_of(settings)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
+    connection.close()
+    with SessionLedger.open(settings) as sessions:
+        assert sessions.create().state == "active"
+
+
+def test_an_empty_file_is_a_new_ledger(settings: Settings) -> None:
+    file_of(settings).touch()
+    SessionLedger.open(settings).close()
+    assert revision_in(file_of(settings)) == [(HEAD,)]
+
+
+def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(settings: Settings) -> None:
+    SessionLedger.open(settings).close()
+    file = file_of(settings)
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = '9999'")
+    connection.close()
+    before = file.read_bytes()
+    with pytest.raises(LedgerTooNew) as refused:
+        SessionLedger.open(settings)
+    said = str(refused.value)
+    assert str(file) in said
+    assert "9999" in said
+    assert HEAD in said
+    assert "Install that version" in said
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"not a database at all" * 100, b"SQLite format 3\0" + b"x" * 9000]
+)
+def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(
+    settings: Settings, wrong: bytes
+) -> None:
+    file_of(settings).write_bytes(wrong)
+    with pytest.raises(LedgerDamaged, match="put a copy back"):
+        SessionLedger.open(settings)
+    assert file_of(settings).read_bytes() == wrong
+    assert not (settings.root / ".coatcheck").exists()
+
+
+def test_the_models_and_the_migrations_agree(ledger_url: str) -> None:
+    database = Database(Settings(ledger=ledger_url))
+    with database.engine.connect() as connection:
+        options = {"version_table": VERSION_TABLE, "compare_type": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, SQLModel.metadata) == []
+    database.close()
+
+
+def test_the_migrations_are_one_line_that_ends_at_the_head() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [HEAD]
+    assert scripts.get_bases() == ["0001"]
+    assert [script.is_merge_point for script in scripts.walk_revisions()].count(True) == 0
+
+
+def test_a_ledger_of_today_is_opened_without_a_migration(settings: Settings) -> None:
+    SessionLedger.open(settings).close()
+    with around("database.Database._upgrade", before=lambda: pytest.fail("upgraded")):
+        SessionLedger.open(settings).close()
+
+
+def test_a_ledger_is_in_wal_mode_and_a_claim_is_durable(world: World) -> None:
+    database = world.sessions.place.database
+    pragmas: list[tuple[str, int]] = []
+    with database.write() as connection:
+        pragmas.append(_pragmas(connection))
+    with database.write(durable=True) as connection:
+        pragmas.append(_pragmas(connection))
+    assert pragmas == [("wal", 1), ("wal", 2)]
+
+
+def _pragmas(connection: object) -> tuple[str, int]:
+    run = connection.exec_driver_sql  # type: ignore[attr-defined]
+    return run("PRAGMA journal_mode").scalar(), run("PRAGMA synchronous").scalar()
+
+
+# -- History
+
+
+def counts(world: World) -> tuple[int, int, int]:
+    with world.sessions.place.database.read() as connection:
+        tables = (SESSIONS, EVENTS, SWEEPS)
+        return tuple(len(connection.execute(table.select()).all()) for table in tables)  # type: ignore[return-value]
+
+
+def test_history_goes_after_its_days_and_what_lives_stays(any_world: World) -> None:
+    world = any_world
+    ended = [world.create() for _ in range(3)]
+    world.sessions.delete_session(ended[0])
+    world.sessions.claim(ended[1], into="spring")
+    (world.root / ended[2]).rename(world.folder / "gone")
+    world.sessions.sweep()
+    world.clock.passes(29 * DAY_HOURS)
+    live = world.create()
+    world.sessions.sweep()
+    assert {world.state(name) for name in ended} == {"deleted", "claimed", "missing"}
+    events = len(world.all_events())
+    world.clock.passes(1.1 * DAY_HOURS)
+    world.sessions.touch(live)
+    world.sessions.sweep()
+    assert [world.row(name) for name in ended] == [None] * 3
+    assert world.state(live) == "active"
+    assert len(world.all_events()) == 1 < events
+    assert counts(world) == (1, 1, 2)
+    assert (world.claims / "spring/photo.jpg").exists()
+
+
+def test_a_session_that_lives_for_ever_keeps_its_row(world: World) -> None:
+    session_id = world.create()
+    for _ in range(40):
+        world.clock.passes(20)
+        world.sessions.touch(session_id)
+    world.sessions.sweep()
+    assert world.state(session_id) == "active"
+
+
+def test_how_long_history_is_kept_is_a_setting(world: World) -> None:
+    world.reopen(keep_history_days=0.5)
+    session_id = world.create()
+    world.sessions.delete_session(session_id)
+    world.clock.passes(13)
+    world.sessions.sweep()
+    assert world.row(session_id) is None
+
+
+def test_history_goes_in_small_steps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a short transaction: whoever wants to write meanwhile can."""
+    monkeypatch.setattr("ledger.upkeep._PRUNED_AT_ONCE", 5)
+    for _ in range(12):
+        world.sessions.delete_session(world.create())
+    world.clock.passes(31 * DAY_HOURS)
+    gone: list[tuple[int, int, int]] = [counts(world)]
+    with after_transactions(lambda: gone.append(counts(world))):
+        world.sessions.sweep()
+    steps = [pair for table in zip(*gone, strict=True) for pair in itertools.pairwise(table)]
+    assert max(before - after for before, after in steps) == 5
+    assert (gone[0], gone[-1]) == ((12, 36, 0), (0, 0, 1))
+
+
+def test_a_dry_runs_list_is_kept_an_hour(world: World) -> None:
+    reports = world.root / ".coatcheck/reports"
+    for name, age in [("1.json", 0.9), ("2.json", 1.1)]:
+        (reports / name).write_text("{}")
+        world.date(reports / name, age)
+        os.utime(reports / name, ns=(world.hours_ago(age) * 1000,) * 2)
+    world.sessions.sweep()
+    assert os.listdir(reports) == ["1.json"]
+
+
+def test_an_old_row_is_read_whatever_the_version_counts(world: World) -> None:
+    """Versions only ever grow, and may be large."""
+    session_id = world.create(age=30)
+    with world.sessions.place.database.write() as connection:
+        connection.execute(update(SESSIONS).values(version=2**62))
+    assert world.sessions.sweep().removed == 1
+    assert world.state(session_id) == "expired"
