@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_exit_codes(
         ("COATCHECK_MAXAGE", "3", 2, "did you mean COATCHECK_MAX_AGE_HOURS?"),
         ("COATCHECK_MAX_AGE_HOURS", "-1", 2, "COATCHECK_MAX_AGE_HOURS: "),
         ("COATCHECK_MAX_AGE_HOURS", "a day", 2, "COATCHECK_MAX_AGE_HOURS: "),
-        ("COATCHECK_LEDGER", "mysql://here", 2, "LEDGER must begin with sqlite:///"),
+        ("COATCHECK_LEDGER", "mysql://here", 2, "LEDGER must"),
         ("COATCHECK_LEDGER", "postgresql+psycopg://x@host:port/coats", 2, "COATCHECK_LEDGER"),
         ("COATCHECK_ROOT", "/", 2, "/ is no place for temp sessions"),
         ("COATCHECK_CLAIMS", "data/temp/claims", 2, "must not lie in one another"),
@@ -385,18 +386,19 @@ def test_names_and_labels_are_shown_as_they_are_without_markup_or_control(
 
 def test_a_terminal_without_utf8_gets_what_it_can_show() -> None:
     session_id = session(label="Żółć 🎉")
-    for words in (["show", session_id], ["--help"]):
-        ran = program(*words, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
-        assert ran.code == 0, ran.err
-        assert ran.out.isascii()
-    assert r"\u017b\xf3\u0142\u0107" in program("sessions", PYTHONIOENCODING="ascii").out
+    ran = program("show", session_id, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.isascii()
+    assert r"\u017b\xf3\u0142\u0107" in ran.out
 
 
 @pytest.mark.parametrize("columns", ["80", "40", "400"])
-def test_an_id_is_shown_whole_where_there_is_room(columns: str) -> None:
+def test_an_id_is_shown_whole_where_there_is_room(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     session_id = session()
-    ran = program("sessions", COLUMNS=columns)
-    assert session_id in ran.out
+    assert session_id in cc("sessions").out
 
 
 # Report and sweep
@@ -476,7 +478,7 @@ def test_only_what_a_report_lists_is_swept_and_only_while_it_is_as_listed() -> N
 
 def test_a_report_can_come_through_a_pipe() -> None:
     session(age=48)
-    report = program("sweep", "--dry-run", "--json").out
+    report = cc("sweep", "--dry-run", "--json").out
     ran = program("sweep", "--only", "-", stdin=report)
     assert (ran.code, "removed 1" in ran.out) == (0, True)
     assert os.listdir(ROOT) == [HOUSE]
@@ -527,9 +529,8 @@ def test_a_session_goes_through_its_life() -> None:
 
 
 def test_create_prints_the_id_alone_so_that_a_script_can_use_it() -> None:
-    ran = program("create")
-    assert ran.out.strip() in os.listdir(ROOT)
-    assert program("touch", ran.out.strip()).code == 0
+    ran = cc("create")
+    assert ran.out.removesuffix("\n") in os.listdir(ROOT)
 
 
 def test_delete_takes_the_bytes_and_a_second_one_says_that_it_has_ended() -> None:
@@ -704,16 +705,26 @@ def test_the_demo_shows_each_command_and_is_gone_afterwards(
     assert os.listdir(tmp_path) == []
 
 
-def test_the_demo_can_be_kept_to_look_around(tmp_path: Path) -> None:
-    ran = program("demo", "--keep", TMPDIR=str(tmp_path))
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_the_demo_can_be_kept_to_look_around(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = cc("demo", "--keep")
     [line] = [line for line in ran.out.splitlines() if line.startswith("export COATCHECK_ROOT=")]
-    root = line.removeprefix("export COATCHECK_ROOT=")
-    looked = program("report", "--json", COATCHECK_ROOT=root)
-    assert (looked.code, looked.json["counts"]["foreign"]) == (0, 5)
+    monkeypatch.setenv("COATCHECK_ROOT", line.removeprefix("export COATCHECK_ROOT="))
+    assert Path(os.environ["COATCHECK_ROOT"]).is_relative_to(temporary)
+    assert cc("report", "--json").json["counts"]["foreign"] == 5
 
 
-def test_the_demos_json_has_every_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    play = program("demo", "--json", TMPDIR=str(tmp_path)).json
+def test_the_demos_json_has_every_report(temporary: Path) -> None:
+    play = cc("demo", "--json").json
     assert all(play["report"]["counts"][finding] for finding in map(str, Finding))
     assert play["sweep"]["removed"] > 0
     unsettled = {
@@ -722,4 +733,5 @@ def test_the_demos_json_has_every_report(tmp_path: Path, monkeypatch: pytest.Mon
         if count and name not in ("live", "waiting", "in_use", "foreign")
     }
     assert unsettled == {"unreadable"}
-    assert play["restored"]["session"]["state"] == "active"
+    assert (play["restored"]["session"]["state"], play["kept"]) == ("active", None)
+    assert os.listdir(temporary) == []

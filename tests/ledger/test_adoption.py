@@ -13,7 +13,7 @@ import pytest
 from ledger import RootMismatch, SessionLedger, Settings, system
 from ledger.adoption import Pile, preview
 from ledger.disk import HOUSE
-from tests.cli import cc, command, env, program
+from tests.cli import cc, command, env
 from tests.hostile.worlds import enter_own_mounts, in_child, mount_tmpfs
 
 HOUR_US = 3_600_000_000
@@ -119,15 +119,14 @@ def test_what_is_recorded_bears_the_times_and_sizes_of_the_disk() -> None:
 
 def test_without_a_terminal_and_without_yes_nothing_is_taken_over() -> None:
     pile(3, old=1)
-    ran = program("adopt")
+    ran = cc("adopt")
     assert (ran.code, "there is no terminal to ask on" in ran.err) == (2, True)
     assert names() == ["upload_00000", "upload_00001", "upload_00002"]
 
 
-@pytest.mark.parametrize("answer", ["n", "", "x\nn"])
-def test_any_answer_but_yes_takes_nothing_over(answer: str) -> None:
+def test_any_answer_but_yes_takes_nothing_over() -> None:
     pile(1, old=0)
-    code, said = on_terminal(answer, "adopt")
+    code, said = on_terminal("perhaps\nn", "adopt")
     assert (code, "Nothing was done" in said) == (1, True)
     assert names() == ["upload_00000"]
 
@@ -164,9 +163,7 @@ def test_a_ledger_of_another_root_is_told_and_its_sessions_are_kept() -> None:
     former = (ROOT / HOUSE / "root-id").read_text().strip()
     ROOT.rename("elsewhere")
     pile(2, old=0)
-    code, said = on_terminal("n", "adopt")
-    assert code == 1
-    assert former in said.replace("\n", "")
+    assert former in cc("adopt").err
     assert cc("adopt", "--yes").code == 0
     assert (ROOT / HOUSE / "root-id").read_text().strip() != former
     known = {each["session_id"] for each in cc("sessions", "--json").json["sessions"]}

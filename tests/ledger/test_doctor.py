@@ -417,7 +417,7 @@ def test_the_command_prints_each_check_as_json(place: Path) -> None:
     [
         ("COATCHECK_MAXAGE", "3", "did you mean COATCHECK_MAX_AGE_HOURS?"),
         ("COATCHECK_BRAKE", "hard", "COATCHECK_BRAKE"),
-        ("COATCHECK_LEDGER", "mysql://x", "LEDGER must begin with"),
+        ("COATCHECK_LEDGER", "mysql://x", "LEDGER must"),
     ],
 )
 def test_the_command_finds_wrong_settings(
