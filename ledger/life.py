@@ -307,7 +307,7 @@ def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -
     for _ in range(2):  # a sweep may be putting it back just now
         if place.inode_of(session_id) is not None:  # what is no directory is not ours to move
             with suppress(FileNotFoundError):
-                moves.set_aside(place.root, session_id, entry)
+                moves.set_aside(place.root, session_id, entry, final=True)
                 return
         if before is not None:
             with suppress(FileNotFoundError):

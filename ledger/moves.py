@@ -28,10 +28,20 @@ def trash_name(session_id: str, *, by_user: bool, seen: int, due: int = 0) -> Tr
     return TrashName(by_user, seen, due, new_id(10), session_id)
 
 
-def set_aside(root: Root, session_id: str, name: str) -> None:
-    """The session's directory is in the trash. Raises OSError: FileNotFoundError when it is not
-    in the root, EBUSY when it is a mount point."""
-    system.rename_noreplace(session_id, name, src_dir_fd=root.fd, dst_dir_fd=root.trash)
+def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) -> None:
+    """The session's directory is in the trash; where that is final, whatever its mode.
+
+    Raises OSError: FileNotFoundError when it is not in the root, EBUSY when it is a mount point.
+    """
+
+    def move(session_id: str, *, dir_fd: int) -> None:
+        system.rename_noreplace(session_id, name, src_dir_fd=dir_fd, dst_dir_fd=root.trash)
+
+    if final:
+        # Moving a directory to another parent changes its `..`, which takes the right to write it.
+        system.with_rights(move, session_id, root.fd)
+    else:
+        move(session_id, dir_fd=root.fd)
 
 
 def put_back(root: Root, name: str, session_id: str) -> None:

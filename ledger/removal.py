@@ -13,11 +13,9 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ledger import system
-
-_T = TypeVar("_T")
 
 DEAD = "dead-"
 """Begins the name of what is being unlinked; nobody brings it back."""
@@ -139,7 +137,7 @@ class _Removal:
     def _take_apart(self, dead: _Dead) -> bool:
         """Removes one directory that lies in the trash; False when it must be come back to."""
         try:
-            fd = _with_rights(system.open_directory, dead.name, self.trash_fd)
+            fd = system.with_rights(system.open_directory, dead.name, self.trash_fd)
         except OSError as error:
             if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
                 raise
@@ -203,7 +201,7 @@ class _Removal:
             os.rename(name, lifted, src_dir_fd=dir_fd, dst_dir_fd=self.trash_fd)
 
         # Moving a directory to another parent changes its `..`, which takes the right to write it.
-        _with_rights(rename, name, fd)
+        system.with_rights(rename, name, fd)
         self.waiting.append(_Dead(lifted, _tail(_join(dead.was, name))))
 
     def _unlink(self, name: str, fd: int) -> None:
@@ -236,16 +234,6 @@ def _is_removed(name: str, dir_fd: int) -> bool:
         return _rmdir(name, dir_fd)
     except OSError:
         return False
-
-
-def _with_rights(act: Callable[..., _T], name: str, dir_fd: int) -> _T:
-    """Acts on a directory, once more with every right on it if it was refused."""
-    try:
-        return act(name, dir_fd=dir_fd)
-    except PermissionError:
-        with suppress(OSError):
-            system.chmod_private(name, dir_fd=dir_fd)
-        return act(name, dir_fd=dir_fd)
 
 
 def _make_writable(fd: int) -> None:

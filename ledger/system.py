@@ -17,7 +17,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+_T = TypeVar("_T")
 
 RENAME_NOREPLACE = 1
 # No mount crossed, no link followed, nothing above the directory.
@@ -70,6 +72,16 @@ def chmod_private(name: str, *, dir_fd: int) -> None:
         return
     with _pointing_at(name, dir_fd) as fd:
         os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(os.fstat(fd).st_mode) | stat.S_IRWXU)
+
+
+def with_rights(act: Callable[..., _T], name: str, dir_fd: int) -> _T:
+    """Acts on the directory `name`; if that is refused, once more with every right on it."""
+    try:
+        return act(name, dir_fd=dir_fd)
+    except PermissionError:
+        with contextlib.suppress(OSError):
+            chmod_private(name, dir_fd=dir_fd)
+        return act(name, dir_fd=dir_fd)
 
 
 def set_mtime(name: str, ns: int, *, dir_fd: int) -> None:

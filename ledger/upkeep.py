@@ -111,7 +111,7 @@ def _finish_users_removal(place: Place, record: Record, now: int) -> Outcome:
             if not same or newer_than(fd, requested, now):
                 why = "its interrupted removal was taken back: it was used since"
                 return _move(place, record, State.ACTIVE, why, now, trash=None, remover=None)
-            moves.set_aside(place.root, record.session_id, record.trash)
+            moves.set_aside(place.root, record.session_id, record.trash, final=True)
             outcome = Outcome.REMOVED
         finally:
             os.close(fd)
@@ -165,7 +165,7 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
     if name is None:
         return _remove(place, entry)
     try:
-        fd = open_directory(entry, dir_fd=place.root.trash)
+        fd = _open_in_trash(place, entry, final=name.by_user)
     except FileNotFoundError:
         return Outcome.DONE
     try:
@@ -245,7 +245,7 @@ def _is_used(fd: int, name: TrashName, now: int) -> bool:
 def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:
     """Unlinks a dead entry, unless another remover is at it. Raises OSError for what stays."""
     try:
-        fd = open_directory(dead, dir_fd=place.root.trash)
+        fd = _open_in_trash(place, dead, final=True)
     except FileNotFoundError:
         return Outcome.DONE
     except NotADirectoryError:
@@ -258,6 +258,13 @@ def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:
         if fd >= 0:
             os.close(fd)
     return Outcome.DONE
+
+
+def _open_in_trash(place: Place, entry: str, *, final: bool) -> int:
+    """Whatever its mode, if its removal is final; else it stays as it is until it can be read."""
+    if final:
+        return system.with_rights(open_directory, entry, place.root.trash)
+    return open_directory(entry, dir_fd=place.root.trash)
 
 
 def _raise_for(removed: Removed) -> None:

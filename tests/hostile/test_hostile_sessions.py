@@ -3,6 +3,7 @@ ever touched, what cannot be removed is reported with its reason, and the rest g
 
 from __future__ import annotations
 
+import ctypes
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -13,10 +14,17 @@ import pytest
 
 from ledger import SessionEnded, SessionError, SessionNotFound
 from tests.hostile.trash import fill
-from tests.hostile.worlds import bind, enter_own_mounts, in_child, mount_tmpfs, needs_root
+from tests.hostile.worlds import (
+    bind,
+    enter_own_mounts,
+    in_child,
+    mount_tmpfs,
+    needs_root,
+)
 from tests.ledger.world import World, entry_of
 
 OLD, YOUNG = 30, 1  # hours
+CAPABILITIES_V3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
 
 
 @pytest.fixture
@@ -143,3 +151,49 @@ def test_a_mount_in_a_sessions_place_stays_and_is_not_entered(
     put: Callable[[Path, Path], None], row: str, world: World, outside: Path
 ) -> None:
     in_own_mounts(world, lambda: check_taken(world, put, row, outside))
+
+
+# -- Rights
+
+
+def without_rights(world: World, act: Callable[[], Any]) -> Any:
+    """Does `act` in a child that may do what the modes allow its user, and no more."""
+
+    def child() -> Any:
+        ctypes.CDLL(None, use_errno=True).capset(CAPABILITIES_V3, (ctypes.c_uint32 * 6)())
+        with world.open() as world.sessions:
+            return act()
+
+    return in_child(child)
+
+
+def close(world: World, session_id: str, mode: int) -> None:
+    (world.root / session_id / "inner").mkdir()
+    (world.root / session_id / "inner/file").touch()
+    world.date(world.root / session_id, OLD)
+    (world.root / session_id / "inner").chmod(mode)
+    (world.root / session_id).chmod(mode)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o300, 0o400, 0o500])
+def test_a_session_that_its_owner_closed_is_reported_by_a_sweep_and_its_users_delete_removes_it(
+    mode: int, world: World
+) -> None:
+    closed, other = world.create(age=OLD), world.create(age=OLD)
+    close(world, closed, mode)
+
+    def check() -> None:
+        swept = world.sessions.sweep()
+        assert swept.removed == 1
+        assert world.standing() == {closed}
+        why = entry_of(swept, closed).why if mode != 0o500 else swept.failures[0]
+        assert "Permission denied" in why
+        assert not world.sessions.report().settled
+        assert world.sessions.delete_session(closed)
+        assert world.state(closed) == "deleted"
+        world.sessions.close()
+        assert world.in_trash() == []
+
+    without_rights(world, check)
+    assert world.state(other) == "expired"
+    assert world.sessions.report().settled
