@@ -104,7 +104,8 @@ def _open_root(settings: Settings, database: Database, adopt: bool) -> Root:
     if not os.path.lexists(path):
         with database.read() as connection:
             known = _former(connection, database, str(path), None)
-        if known and not adopt:
+        # Looked for once more: another process may be just making it.
+        if known and not adopt and not os.path.lexists(path):
             raise RootUnavailable(
                 f"The root {path} does not exist, though the ledger {database.name} knows it "
                 f"(id {known.root_id}): is its disk mounted?"
