@@ -21,7 +21,6 @@ from ledger import (
     Actor,
     CoatcheckError,
     LedgerUnavailable,
-    Report,
     RootMismatch,
     RootUnavailable,
     SessionEnded,
@@ -35,7 +34,7 @@ from ledger import (
 from ledger.adoption import preview
 from ledger.checks import Status
 from ledger.system import now_us
-from ledger.views import Page, Seen
+from ledger.views import Page, Seen, objections
 
 DONE, FAILED, WRONG, STOPPED, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # The first that fits; all others, a session that is not there above all, are 1.
@@ -61,9 +60,7 @@ Json = Annotated[
 ]
 MaxAge = Annotated[
     float | None,
-    typer.Option(
-        "--max-age-hours", metavar="H", help="Untouched longer is stale; default: the setting's."
-    ),
+    typer.Option(metavar="H", help="Untouched longer is stale; default: the setting's."),
 ]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The whole id of the session.")]
 
@@ -99,10 +96,8 @@ def run(arguments: list[str]) -> int:
         return _fail(arguments, f"{error.strerror or error}{where}", FAILED)
     except Exception as error:  # noqa: BLE001 - a mistake of ours, and still no traceback
         last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(last.filename).name}, line {last.lineno}"
-        return _fail(
-            arguments, f"A mistake in coatcheck: {type(error).__name__}: {error} ({where})", FAILED
-        )
+        what = f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})"
+        return _fail(arguments, f"A mistake in coatcheck: {what}", FAILED)
 
 
 def _fail(arguments: list[str], message: str, code: int) -> int:
@@ -115,9 +110,7 @@ def _fail(arguments: list[str], message: str, code: int) -> int:
 
 @app.callback(invoke_without_command=True)
 def _root(
-    show_version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = (
-        False
-    ),
+    which: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
 ) -> None:
     """Keeps temporary upload sessions, and removes the forgotten ones without taking a live one.
 
@@ -125,7 +118,7 @@ def _root(
     failures or findings; 2 wrong usage or settings; 3 stopped by a guard; 4 the ledger or the root
     cannot be opened.
     """
-    if show_version:
+    if which:
         screen.write(f"coatcheck {version('coatcheck')}\n")
         raise typer.Exit
     _log(logging.WARNING)
@@ -201,6 +194,8 @@ def sweep(
     with _opened() as sessions, screen.watching("sweep") as progress:
         if dry_run:
             report = sessions.report(max_age_hours, progress=progress)
+            for objection in objections(sessions, report):
+                say(f"A sweep would be stopped. {objection}")
         else:
             report = sessions.sweep(
                 listed,
@@ -211,7 +206,7 @@ def sweep(
                 keep_entries=as_json,
                 progress=progress,
             )
-    _print_report(report, as_json=as_json)
+    screen.show(report, screen.show_report, as_json=as_json)
     if progress.cancel.is_set():
         say("Cancelled: this is what was done until then. Another sweep does the rest.")
         return INTERRUPTED
@@ -238,18 +233,11 @@ def orphan_report(
     if as_csv:
         screen.write(report.as_csv())
     else:
-        _print_report(report, as_json=as_json)
+        screen.show(report, screen.show_report, as_json=as_json)
     if check and not report.settled:
         say("Not settled: see the findings, and run: coatcheck sweep")
         return FAILED
     return DONE
-
-
-def _print_report(report: Report, *, as_json: bool) -> None:
-    if as_json:
-        screen.emit(report.as_json())
-    else:
-        screen.show_report(report)
 
 
 def _read(path: Path) -> bytes:
@@ -277,10 +265,7 @@ def list_sessions(
     """Lists the sessions that the ledger knows."""
     with _opened() as sessions:
         page = Page.of(sessions, sort=sort, cursor=cursor, most=limit, state=state)
-    if as_json:
-        screen.emit(page.as_json())
-    else:
-        screen.show_page(page)
+    screen.show(page, screen.show_page, as_json=as_json)
 
 
 @app.command()
@@ -288,10 +273,7 @@ def show(session_id: Id, as_json: Json = False) -> None:
     """One session: its files, its life, both clocks, and what a sweep would do with it now."""
     with _opened() as sessions:
         seen = Seen.of(sessions, session_id)
-    if as_json:
-        screen.emit(seen.as_json())
-    else:
-        screen.show_session(seen)
+    screen.show(seen, screen.show_session, as_json=as_json)
 
 
 @app.command()
@@ -366,16 +348,15 @@ def adopt(
     except RootMismatch as mismatch:
         pile = preview(settings, now_us())
         screen.show_pile(settings, pile, mismatch)
-        _consent(yes=yes)
+        if not yes:
+            _ask()
         sessions = SessionLedger.open(settings, adopt=True)
     with sessions, screen.watching("record", pile.directories if pile else None) as progress:
         recorded = sessions.adopt_all(progress=progress)
     screen.show_adopted(sessions, pile, recorded, as_json=as_json)
 
 
-def _consent(*, yes: bool) -> None:
-    if yes:
-        return
+def _ask() -> None:
     if not sys.stdin.isatty():
         raise UsageError("Nothing was taken over: there is no terminal to ask on. Say --yes.")
     typer.confirm("Take it over?", default=False, abort=True, err=True)

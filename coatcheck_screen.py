@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -82,6 +82,14 @@ def say(text: str) -> None:
 def emit(document: dict[str, Any]) -> None:
     """The one JSON document of a command; plain ASCII, which every terminal and pipe can take."""
     write(json.dumps(document, indent=2) + "\n")
+
+
+def show(value: Any, in_words: Callable[[Any], None], *, as_json: bool) -> None:
+    """What a command found, for a program or for people."""
+    if as_json:
+        emit(value.as_json())
+    else:
+        in_words(value)
 
 
 @contextmanager
@@ -190,7 +198,7 @@ def _in_one_line(report: Report) -> str:
 def tell(sessions: SessionLedger, session: Session, words: str, *, as_json: bool) -> None:
     """What became of one session; without `as_json`, standard output has its id alone."""
     if as_json:
-        emit(session_json(session, files_of(sessions, session.id)))
+        emit(session_json(session, files_of(sessions, session)))
     else:
         write(f"{session.id}\n")
         say(printable(words))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from ledger import queries
+from ledger import guards, queries
 from ledger.disk import HOUSE, TRASH, StoredFile, is_session_id
-from ledger.errors import SessionNotFound, UsageError
+from ledger.errors import SessionNotFound, SweepStopped, UsageError
 from ledger.models import State
 from ledger.plan import Evidence, Kind, Verdict
-from ledger.report import Entry, printable, rfc3339
+from ledger.report import Entry, Report, printable, rfc3339
 from ledger.sessions import Session, SessionLedger
 from ledger.survey import survey_trash
 
@@ -25,11 +25,27 @@ def stamp(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def files_of(sessions: SessionLedger, session_id: str) -> list[StoredFile]:
-    """The files of a session; none where it stands no more, or cannot be read."""
+def files_of(sessions: SessionLedger, session: Session) -> list[StoredFile]:
+    """The files of a session, a claimed one's where it went; none where they cannot be read."""
     with suppress(SessionNotFound, OSError):
-        return sessions.files(session_id)
+        if session.state is State.CLAIMED:
+            return sessions.claimed_files(session)
+        return sessions.files(session.id)
     return []
+
+
+def objections(sessions: SessionLedger, report: Report) -> list[str]:
+    """The guards that would stop a sweep of this report now, each in its own words."""
+    place, found = sessions.place, []
+    if why := guards.clock_problem(place):
+        found.append(f"The clock is not trusted: {why}. If it is right now: --trust-clock")
+    accepted = guards.accepted_max_age(place)
+    if report.max_age_us < accepted:
+        try:
+            guards.check_brake(report, accepted, place.settings.brake, sessions.clock())
+        except SweepStopped as stop:
+            found.append(str(stop))
+    return found
 
 
 def session_json(session: Session, files: Sequence[StoredFile] | None = None) -> dict[str, Any]:
@@ -131,8 +147,8 @@ class Seen:
         row, trash = evidence.row, _in_trash(sessions, session_id)
         if row is None and not trash and evidence.disk.kind is Kind.ABSENT:
             sessions.get(session_id)  # says in which other root it is, or that it is nowhere
-        files = files_of(sessions, session_id)
         session = sessions.session_of(row) if row else None
+        files = files_of(sessions, session) if session else []
         events = _life(sessions, row.pk) if row else []
         return cls(session_id, session, evidence, verdict, files, trash, events)
 
