@@ -190,7 +190,12 @@ def claim(
         elif row.state != State.ACTIVE:
             _raise_for_claim(place, row, clock(), by)
         else:
-            claimed = _claim_active(place, row, destination, clock, by)
+            try:
+                claimed = _claim_active(place, row, destination, clock, by)
+            except SessionEnded:  # gone; by another claim or a DELETE, or by nobody we know of?
+                claimed = None
+                if known(place, session_id).version == row.version:
+                    raise
             if claimed is not None:
                 return claimed
     raise _changing(session_id)

@@ -1,0 +1,141 @@
+"""Many threads, and many processes, at one session: exactly one wins, and nothing is lost."""
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from ledger import CoatcheckError, SessionBusy, SessionEnded, SessionError, SessionNotFound
+from tests.hostile.worlds import fork
+from tests.ledger.world import World
+
+INTO = "spring"
+
+
+def at_once(*acts: Callable[[], object]) -> list[object]:
+    """What comes of all of them, begun in the same moment; errors among it."""
+    results: list[object] = [None] * len(acts)
+    start = threading.Barrier(len(acts))
+
+    def run(number: int, act: Callable[[], object]) -> None:
+        start.wait()
+        try:
+            results[number] = act()
+        except CoatcheckError as error:
+            results[number] = error
+
+    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(acts)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_of_ten_threads_that_delete_one_session_exactly_one_has_done_it(
+    any_world: World, recorded: bool
+) -> None:
+    for number in range(5):
+        name = any_world.create() if recorded else any_world.stray(f"stray-{number}")
+        answers = at_once(*[lambda name=name: any_world.sessions.delete_session(name)] * 10)
+        assert sorted(answers, key=str) == [False] * 9 + [True]
+        assert any_world.state(name) == "deleted"
+    any_world.sessions.sweep()
+    any_world.reopen()
+    assert any_world.standing() == set()
+    assert any_world.in_trash() == []
+
+
+def test_of_ten_processes_that_delete_one_session_exactly_one_has_done_it(world: World) -> None:
+    for _ in range(3):
+        session_id = world.create()
+        reader, writer = os.pipe()
+
+        def delete(session_id: str = session_id, writer: int = writer) -> None:
+            with world.open() as sessions:
+                os.write(writer, b"%d" % sessions.delete_session(session_id))
+
+        children = [fork(delete) for _ in range(10)]
+        os.close(writer)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 10
+        with open(reader, "rb") as answers:
+            assert sorted(answers.read()) == sorted(b"0000000001")
+    world.sessions.sweep()
+    assert world.in_trash() == []
+
+
+def test_of_ten_threads_that_claim_or_delete_exactly_one_wins(any_world: World) -> None:
+    for number in range(5):
+        session_id = any_world.create()
+        claims = [
+            lambda n=n: any_world.sessions.claim(session_id, into=f"{number}-{n}")  # noqa: B023
+            for n in range(5)
+        ]
+        deletes = [lambda: any_world.sessions.delete_session(session_id)] * 5  # noqa: B023
+        answers = at_once(*claims, *deletes)
+        won = [a for a in answers if a and not isinstance(a, Exception)]
+        assert len(won) == 1
+        lost = [a for a in answers if isinstance(a, Exception)]
+        assert {type(error) for error in lost} <= {SessionBusy, SessionEnded, SessionNotFound}
+        state = any_world.state(session_id)
+        assert state == ("deleted" if won[0] is True else "claimed")
+        taken = [name for name in os.listdir(any_world.claims) if name.startswith(f"{number}-")]
+        assert len(taken) == (state == "claimed")
+    any_world.sessions.sweep()
+    any_world.reopen()
+    assert any_world.standing() == set()
+    assert any_world.in_trash() == []
+    assert any_world.sessions.report().settled
+
+
+def test_of_ten_threads_that_claim_with_one_destination_nobody_is_told_wrong(
+    any_world: World,
+) -> None:
+    session_id = any_world.create()
+    answers = at_once(*[lambda: any_world.sessions.claim(session_id, into=INTO)] * 10)
+    states = {str(getattr(answer, "state", type(answer).__name__)) for answer in answers}
+    assert "claimed" in states
+    assert states <= {"claimed", "SessionBusy"}
+    assert os.listdir(any_world.claims / INTO)
+
+
+def test_sweeps_and_users_at_once_lose_nothing_that_was_acknowledged(any_world: World) -> None:
+    """A max age that is so small that they really collide."""
+    world = any_world
+    world.reopen(max_age_hours=0.02 / 3600, brake=10_000)
+    acknowledged: dict[str, str] = {}
+    stop = threading.Event()
+
+    def use(number: int) -> None:
+        while not stop.is_set():
+            with suppress(SessionError):
+                session_id = world.sessions.create().id
+                stop.wait(0.01)
+                with world.sessions.upload(session_id) as upload:
+                    upload.open_file("photo.jpg")
+                    upload.write(b"a photo")
+                    upload.commit()
+                world.sessions.touch(session_id)
+                world.sessions.claim(session_id, into=session_id)
+                acknowledged[session_id] = f"by {number}"
+
+    users = [threading.Thread(target=use, args=(number,)) for number in range(3)]
+    for user in users:
+        user.start()
+    for _ in range(10):
+        assert world.sessions.sweep().failed == 0
+        stop.wait(0.01)
+    stop.set()
+    for user in users:
+        user.join()
+    assert acknowledged
+    for session_id in acknowledged:
+        assert (world.claims / session_id / "photo.jpg").read_bytes() == b"a photo"
+        assert world.state(session_id) == "claimed"
+    stop.wait(0.1)
+    world.sessions.sweep()
+    assert world.standing() == set()
+    assert world.sessions.report().settled
