@@ -5,8 +5,10 @@ import io
 import json
 import logging
 import os
+import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,28 @@ def program(*arguments: object, stdin: str | None = None, **environment: str) ->
         timeout=100,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def on_terminal(answer: str, *words: str) -> tuple[int, str]:
+    """Runs the program on a terminal, and answers its question if it has one; its code and all it
+    said."""
+    ours, its = pty.openpty()
+    running = subprocess.Popen(
+        command(*words), stdin=its, stdout=its, stderr=its, env=env(), close_fds=True
+    )
+    os.close(its)
+    said = b""
+    deadline = time.monotonic() + 60
+    answered = False
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while time.monotonic() < deadline and (some := os.read(ours, 65536)):
+            said += some
+            if not answered and b"[y/N]" in said:
+                os.write(ours, f"{answer}\n".encode())
+                answered = True
+    code = running.wait(60)
+    os.close(ours)
+    return code, said.decode().replace("\r\n", "\n")
 
 
 def command(*arguments: object) -> list[str]:

@@ -20,7 +20,7 @@ import coatcheck
 from ledger import Action, Finding, Progress, SessionLedger, Settings, State, system
 from ledger.disk import HOUSE, SWEEP_LOCK
 from ledger.props import without_roots_rights
-from tests.cli import Ran, cc, command, env, program
+from tests.cli import Ran, cc, command, env, on_terminal, program
 
 HOUR_US = 3_600_000_000
 ROOT = Path("data/temp")
@@ -456,6 +456,23 @@ def test_a_dry_run_is_the_report_and_does_nothing() -> None:
     assert dry["findings"][0] | {"age_hours": 0} == report["findings"][0] | {"age_hours": 0}
     assert (dry["dry_run"], dry["removed"]) == (True, 0)
     assert (ROOT / stale / "photo.jpg").read_bytes() == b"a photo"
+
+
+def test_a_dry_run_says_which_guard_would_stop_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COATCHECK_BRAKE", "0")
+    session(age=2)
+    assert cc("sweep", "--dry-run").err == ""
+    ran = cc("sweep", "--dry-run", "--max-age-hours", 1)
+    assert ran.code == 0
+    assert "A sweep would be stopped. 1 sessions are stale by the max age of 1 h" in ran.err
+
+
+def test_progress_is_drawn_on_a_terminal(sessions: SessionLedger) -> None:
+    stray("theirs", age=48)
+    code, said = on_terminal("", "sweep")
+    assert code == 0
+    assert "\x1b[" in said
+    assert "removed 1 (1 of them wait in the trash)" in said
 
 
 def test_max_age_hours_go_before_the_settings() -> None:

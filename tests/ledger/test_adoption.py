@@ -1,9 +1,6 @@
 """Taking over a pile of directories that another program made: shown, asked for, recorded."""
 
 import os
-import pty
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +10,7 @@ import pytest
 from ledger import RootMismatch, SessionLedger, Settings, system
 from ledger.adoption import Pile, preview
 from ledger.disk import HOUSE
-from tests.cli import cc, command, env
+from tests.cli import cc, on_terminal
 from tests.hostile.worlds import enter_own_mounts, in_child, mount_tmpfs
 
 HOUR_US = 3_600_000_000
@@ -32,27 +29,6 @@ def pile(directories: int, *, old: int, root: Path = ROOT) -> None:
             at = (system.now_us() - 48 * HOUR_US) * 1000
             for path in (*directory.iterdir(), directory):
                 os.utime(path, ns=(at, at))
-
-
-def on_terminal(answer: str, *words: str) -> tuple[int, str]:
-    """Runs the program on a terminal, and answers its question; its code and all it said."""
-    ours, its = pty.openpty()
-    running = subprocess.Popen(
-        command(*words), stdin=its, stdout=its, stderr=its, env=env(), close_fds=True
-    )
-    os.close(its)
-    said = b""
-    deadline = time.monotonic() + 60
-    answered = False
-    with suppress(OSError):  # EIO: it has ended
-        while time.monotonic() < deadline and (some := os.read(ours, 65536)):
-            said += some
-            if not answered and b"[y/N]" in said:
-                os.write(ours, f"{answer}\n".encode())
-                answered = True
-    code = running.wait(60)
-    os.close(ours)
-    return code, said.decode().replace("\r\n", "\n")
 
 
 def names(root: Path = ROOT) -> Sequence[str]:
