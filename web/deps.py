@@ -25,13 +25,13 @@ def lending(source: Source) -> Callable[[Request], Awaitable[None]]:
     """A dependency of a whole router: its routes get their `Sessions` from here."""
 
     async def lend(request: Request) -> None:
-        request.state.sessions = source if isinstance(source, SessionLedger) else source()
+        request.state.coatcheck_sessions = source if isinstance(source, SessionLedger) else source()
 
     return lend
 
 
 async def _sessions(request: Request) -> SessionLedger:
-    return cast(SessionLedger, request.state.sessions)
+    return cast(SessionLedger, request.state.coatcheck_sessions)
 
 
 async def _session_id(session_id: Annotated[str, Path(description="The id of a session.")]) -> str:

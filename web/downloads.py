@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from anyio import to_thread
 from fastapi import Request
+from starlette.types import Receive, Scope, Send
 
 from web.bodies import Refused
 from web.streams import Stream
@@ -67,9 +68,18 @@ class FileAnswer(Stream):
                 "Last-Modified": modified,
             },
         )
+        if request.method == "HEAD":
+            self._span = Span(0, 0)
         if span:
             self.status_code = 206
             self.headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except OSError as error:
+            # It has begun, so the client can only be told by hanging up, which the server does.
+            log.warning("a file could not be sent to its end: %s", error)
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         at, stop = self._span

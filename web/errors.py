@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from ledger.errors import (
@@ -139,6 +140,10 @@ def route_class(stall_s: float = STALL_S) -> type[APIRoute]:
                     response = await handle(Request(request.scope, body.receive))
                 except OURS as error:
                     response = answer_to(request, error)
+                except HTTPException as error:
+                    if not isinstance(error.__cause__, (RecursionError, UnicodeDecodeError)):
+                        raise
+                    response = problem(422, "The body is no JSON.")  # FastAPI says 400
                 for name, value in ON_EVERY_ANSWER.items():
                     response.headers.setdefault(name, value)
                 unread = not body.ended and bool(getattr(response, "body", b""))

@@ -122,7 +122,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket on which connections wait. Raises UsageError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family, dualstack_ipv6=host == "::")
     except (OSError, UnicodeError) as error:
         said = getattr(error, "strerror", None) or error
         raise UsageError(f"{host}:{port} cannot be listened on: {said}.") from None

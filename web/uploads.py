@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel, ConfigDict, PlainSerializer
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from ledger.claims import check_name
 from ledger.disk import StoredFile
@@ -70,6 +71,15 @@ class ClaimIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     into: str
+
+
+class _AnyText(PathConvertor):
+    """The rest of a path, whatever it is: that no file can have the name is ours to say."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_text", _AnyText())
 
 
 def upload_router(source: Source, *, stall_s: float = STALL_S) -> APIRouter:
@@ -236,7 +246,7 @@ def _add_file_routes(router: APIRouter) -> None:
     files = "/{session_id}/files"
     router.post(files, status_code=201, responses=_OPEN | _BODY, openapi_extra=a_form)(add_files)
 
-    one = "/{session_id}/files/{name:path}"
+    one = "/{session_id}/files/{name:any_text}"
     put: Answers = {204: {"description": "Replaced"}, **_OPEN, **_BODY}
     a_file = _takes("application/octet-stream", _BYTES, required=False)
     putting = router.put(

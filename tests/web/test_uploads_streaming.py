@@ -365,6 +365,26 @@ def at_its_end(connection: socket.socket) -> bytes:
     return got
 
 
+def test_who_reads_nothing_of_an_answer_is_let_go_of(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SILENCE_MS", 500)
+    service = serve()
+    session_id = service.create(("big", bytes(32 * MIB)))
+    get = f"GET {path_of(session_id, 'files', 'big')} HTTP/1.1"
+    with service.begun(get) as connection:
+        ours, its = connection.getsockname()[1], service.address[1]
+        wait_for(lambda: is_connected(its, ours))
+        wait_for(lambda: not is_connected(its, ours))
+
+
+def is_connected(here: int, there: int) -> bool:
+    """Whether this end of a connection between two ports of this machine is still held."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    ends = [[int(end.split(":")[1], 16) for end in line.split()[1:3]] for line in lines]
+    return [here, there] in ends
+
+
 # Others meanwhile
 
 
@@ -438,6 +458,20 @@ def test_an_upload_touches_its_session_as_it_goes(serve: Serve) -> None:
             touched.add(service.sessions.get(session_id).last_touch_at)
         connection.sendall(body[at:])
         assert answer_on(connection).status == 201
+
+
+def test_a_file_that_becomes_shorter_while_it_is_sent_breaks_off(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = serve()
+    session_id = service.create(("big", bytes(32 * MIB)))
+    get = f"GET {path_of(session_id, 'files', 'big')} HTTP/1.1"
+    with service.begun(get) as connection:
+        assert connection.recv(1000)
+        os.truncate(service.root / session_id / "big", 0)
+        assert len(at_its_end(connection)) < 32 * MIB
+    wait_for(lambda: "could not be sent to its end" in caplog.text)
+    assert "Traceback" not in caplog.text
 
 
 def test_an_upload_that_cannot_be_published_leaves_nothing(serve: Serve) -> None:
