@@ -271,7 +271,7 @@ def delete(place: Place, session_id: str, clock: Callable[[], int], by: Actor) -
             return _delete_unknown(place, session_id)
         if row.state == State.CLAIMING:
             _finish_claim_of_nobody(place, row, clock())
-        elif row.state in ENDED and not _is_left(place, row):
+        elif row.state in ENDED and not _is_left(place, row, clock()):
             return None
         else:
             done, entry = _delete_known(place, row, clock, by)
@@ -333,13 +333,13 @@ def _after_a_lost_end(place: Place, removing: Record, entry: str) -> tuple[bool,
     return False, None
 
 
-def _is_left(place: Place, row: Record) -> bool:
+def _is_left(place: Place, row: Record, now: int) -> bool:
     """Whether anything of an ended session is left to delete: a directory that stands again, or
-    one that a sweep set aside and that waits."""
+    one that a sweep set aside and that waits. One that is due was the sweep's to remove."""
     if place.inode_of(row.session_id) is not None:
         return True
     name = TrashName.parse(row.trash or "")
-    if name is None or name.by_user:
+    if name is None or name.by_user or name.due <= now:
         return False
     return upkeep.exists(str(name), place.root.trash)
 
