@@ -132,7 +132,7 @@ class SettingAside:
                 if os.path.samestat(there, os.fstat(aside.fd)):
                     return True
                 moves.put_back(root, aside.entry, session_id)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
             swapped = f"it could not be set aside: {error.strerror}"

@@ -222,7 +222,8 @@ def _claim_active(
     parent, name = place.claims.open_parent(destination)
     try:
         with place.hold(row.session_id, shared=False) as fd:
-            values = {"destination": destination, "inode": str(os.fstat(fd).st_ino)}
+            inode = str(os.fstat(fd).st_ino)
+            values = {"destination": destination, "inode": inode}
             begin = Move(row, State.CLAIMING, by, "being claimed", values, any_version=True)
             with place.database.write(durable=True) as connection:
                 claiming = states.move(connection, begin, clock())
@@ -230,7 +231,7 @@ def _claim_active(
                 return None
             try:
                 moves.make_durable(fd)
-                moves.claim(place.root, row.session_id, parent, name)
+                moves.claim(place.root, row.session_id, inode, parent, name)
             except OSError as error:
                 raise _claim_failed(place, claiming, destination, error, clock(), by) from error
             end = Move(claiming, State.CLAIMED, by, "claimed")
@@ -250,6 +251,8 @@ def _claim_failed(
     back = Move(claiming, State.ACTIVE, by, why, {"destination": None})
     with place.database.write() as connection:
         states.move(connection, back, now)
+    if isinstance(error, FileNotFoundError):
+        return _changing(claiming.session_id)
     if isinstance(error, FileExistsError):
         return NameTaken(f"The claims directory already has a '{destination}'.")
     trouble = place.claims.problem()
@@ -311,7 +314,7 @@ def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -
     already under the name that whom we took over from gave it."""
     for _ in range(2):  # a sweep may be putting it back just now
         if place.inode_of(session_id) is not None:  # what is no directory is not ours to move
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 moves.set_aside(place.root, session_id, entry, final=True)
                 return
         if before is not None:

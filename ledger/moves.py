@@ -6,12 +6,14 @@ Every move is one rename between directories that are open, and never replaces a
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import secrets
 import stat
+from contextlib import suppress
 
 from ledger import system
-from ledger.disk import HOUSE, Root, TrashName, walk
+from ledger.disk import HOUSE, Root, TrashName, inode_of, walk
 from ledger.removal import DEAD
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -31,7 +33,8 @@ def trash_name(session_id: str, *, by_user: bool, seen: int, due: int = 0) -> Tr
 def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) -> None:
     """The session's directory is in the trash; where that is final, whatever its mode.
 
-    Raises OSError: FileNotFoundError when it is not in the root, EBUSY when it is a mount point.
+    Raises OSError: FileNotFoundError when it is not in the root, EBUSY when it is a mount point,
+    NotADirectoryError when something else took its place in that very instant; it has it again.
     """
 
     def move(session_id: str, *, dir_fd: int) -> None:
@@ -42,6 +45,10 @@ def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) ->
         system.with_rights(move, session_id, root.fd)
     else:
         move(session_id, dir_fd=root.fd)
+    if not stat.S_ISDIR(os.stat(name, dir_fd=root.trash, follow_symlinks=False).st_mode):
+        with suppress(FileExistsError):  # then `finish_trash` tells of it
+            put_back(root, name, session_id)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), session_id)
 
 
 def put_back(root: Root, name: str, session_id: str) -> None:
@@ -77,9 +84,16 @@ def publish_new_file(source: str, name: str, *, incoming_fd: int, session_fd: in
     system.rename_noreplace(source, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)
 
 
-def claim(root: Root, session_id: str, parent_fd: int, name: str) -> None:
-    """The session's directory is the claimed one, durably. Raises FileExistsError."""
+def claim(root: Root, session_id: str, inode: str, parent_fd: int, name: str) -> None:
+    """The session's directory, of this inode, is the claimed one, durably.
+
+    Raises FileExistsError; FileNotFoundError when another took its place in that very instant.
+    """
     system.rename_noreplace(session_id, name, src_dir_fd=root.fd, dst_dir_fd=parent_fd)
+    if inode_of(name, parent_fd) != inode:
+        with suppress(FileExistsError):
+            system.rename_noreplace(name, session_id, src_dir_fd=parent_fd, dst_dir_fd=root.fd)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), session_id)
     system.fsync_dir(parent_fd)
     system.fsync_dir(root.fd)
 

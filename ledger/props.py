@@ -155,7 +155,7 @@ def claimed(sessions: SessionLedger, *, renamed: bool) -> Stands:
     _move(sessions, Move(row, State.CLAIMING, Actor.API, f"claim into {into}", values))
     if renamed:
         parent, name = claims.open_parent(into)
-        moves.claim(sessions.place.root, row.session_id, parent, name)
+        moves.claim(sessions.place.root, row.session_id, values["inode"], parent, name)
         os.close(parent)
     return stands
 

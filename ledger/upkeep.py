@@ -134,7 +134,10 @@ def _finish_lost_removal(place: Place, record: Record, now: int) -> Outcome:
     expired = TrashName.parse(record.trash or "") if record.state == State.EXPIRED else None
     # Under the name that its row knows, so that a DELETE finds it while it waits.
     name = expired or moves.trash_name(record.session_id, by_user=False, seen=record.ended_at or 0)
-    moves.set_aside(place.root, record.session_id, str(name))
+    try:
+        moves.set_aside(place.root, record.session_id, str(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return Outcome.CHANGED
     done = finish_trash(place, str(name), now)
     return Outcome.REMOVED if done is Outcome.DONE else done
 
@@ -168,6 +171,8 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
         fd = _open_in_trash(place, entry, final=name.by_user)
     except FileNotFoundError:
         return Outcome.DONE
+    except NotADirectoryError:
+        return _give_back(place, name)
     try:
         if not name.by_user and not system.lock_exclusive(fd):
             return Outcome.IN_USE
@@ -187,6 +192,16 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
         return bury_and_remove(place, name, fd, now)
     finally:
         os.close(fd)
+
+
+def _give_back(place: Place, name: TrashName) -> Outcome:
+    """What took a session's place in the very instant of its removal was never ours to take."""
+    try:
+        moves.put_back(place.root, str(name), name.session_id)
+    except FileExistsError:
+        said = "it is no directory, and waits in the trash until its name in the root is free"
+        raise FileExistsError(errno.EEXIST, said) from None
+    return Outcome.CHANGED
 
 
 def bring_back(place: Place, name: TrashName, now: int) -> Outcome:

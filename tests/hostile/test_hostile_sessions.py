@@ -5,26 +5,42 @@ from __future__ import annotations
 
 import ctypes
 import os
-import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ledger import SessionEnded, SessionError, SessionNotFound
+from ledger import (
+    CoatcheckError,
+    SessionEnded,
+    SessionError,
+    SessionLedger,
+    SessionNotFound,
+    moves,
+    system,
+)
+from tests.hostile.test_removal_races import exchange
 from tests.hostile.trash import fill
 from tests.hostile.worlds import (
     bind,
     enter_own_mounts,
     in_child,
+    mayhem,
     mount_tmpfs,
     needs_root,
 )
-from tests.ledger.world import World, entry_of
+from tests.ledger.world import World, around, entry_of
 
 OLD, YOUNG = 30, 1  # hours
 CAPABILITIES_V3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody brings back what is gone here, so it need not be waited for."""
+    monkeypatch.setattr("ledger.place._ABSENCE_S", 0.02)
 
 
 @pytest.fixture
@@ -41,12 +57,16 @@ def fingerprint(top: Path) -> dict[str, tuple[Any, ...]]:
     """Everything that could have changed in a place, but for when it was read."""
     found: dict[str, tuple[Any, ...]] = {}
     for path in [top, *sorted(top.rglob("*"))]:
-        facts = path.lstat()
-        kept = (facts.st_mode, facts.st_uid, facts.st_ino, facts.st_nlink, facts.st_size)
-        times = (facts.st_mtime_ns, facts.st_ctime_ns)
-        content = path.read_bytes() if stat.S_ISREG(facts.st_mode) else b""
-        found[str(path.relative_to(top))] = (*kept, *times, content)
+        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        found[str(path.relative_to(top))] = (*identity(path), content)
     return found
+
+
+def identity(path: Path) -> tuple[int, ...]:
+    """All that the system tells of it, but for when it was read."""
+    facts = path.lstat()
+    kept = (facts.st_mode, facts.st_uid, facts.st_ino, facts.st_nlink, facts.st_size)
+    return (*kept, facts.st_mtime_ns, facts.st_ctime_ns)
 
 
 def needs_mounts(test: Any) -> Any:
@@ -119,7 +139,7 @@ def check_taken(world: World, put: Callable[[Path, Path], None], row: str, outsi
     name = a_name_to_take(world, row)
     path = world.root / name
     put(path, outside)
-    before = path.lstat()
+    before = identity(path)
     facts = fingerprint(path) if path.is_dir() else {}
     assert world.sessions.sweep().removed == 0
     no_request_reaches_it(world, name, row)
@@ -129,7 +149,7 @@ def check_taken(world: World, put: Callable[[Path, Path], None], row: str, outsi
     report = world.sessions.report()
     assert report.settled
     assert "never touched" in entry_of(report, name).why
-    assert path.lstat() == before
+    assert identity(path) == before
     assert not facts or fingerprint(path) == facts
     assert world.in_trash() == []
 
@@ -197,3 +217,157 @@ def test_a_session_that_its_owner_closed_is_reported_by_a_sweep_and_its_users_de
     without_rights(world, check)
     assert world.state(other) == "expired"
     assert world.sessions.report().settled
+
+
+# -- Swapped in the middle of it
+
+
+def add_a_file(sessions: SessionLedger, session_id: str) -> None:
+    with sessions.upload(session_id) as upload:
+        upload.open_file("late.txt")
+        upload.write(b"late")
+        upload.commit()
+
+
+ACTS: dict[str, Callable[[SessionLedger, str], object]] = {
+    "sweep": lambda sessions, _: sessions.sweep(),
+    "delete": lambda sessions, session_id: sessions.delete_session(session_id),
+    "touch": lambda sessions, session_id: sessions.touch(session_id),
+    "claim": lambda sessions, session_id: sessions.claim(session_id, "spring"),
+    "upload": add_a_file,
+    "delete a file": lambda sessions, session_id: sessions.delete_file(session_id, "file-0"),
+    "report": lambda sessions, _: sessions.report(),
+    "files": lambda sessions, session_id: sessions.files(session_id),
+}
+OPEN, RENAME, STANDS = "system.open_directory", "system.rename_noreplace", "place.Place.stands"
+MOMENTS = [
+    *(("sweep", OPEN), ("sweep", STANDS), ("sweep", RENAME)),
+    *(("delete", "system.stat_directory"), ("delete", RENAME)),
+    *(("touch", "system.set_mtime"), ("upload", "system.set_mtime")),
+    *(("claim", OPEN), ("claim", STANDS), ("claim", RENAME)),
+    *(("upload", STANDS), ("upload", RENAME)),
+    *(("delete a file", STANDS), ("delete a file", "removal.os.unlink")),
+    *(("report", OPEN), ("files", OPEN)),
+]
+
+
+@pytest.mark.parametrize(("act", "moment"), MOMENTS)
+def test_a_session_swapped_for_a_link_at_the_worst_moment_leads_nowhere(
+    act: str, moment: str, world: World, outside: Path
+) -> None:
+    world.sessions.claim(world.create(), "first")  # so that claiming is known to work,
+    world.sessions.sweep()  # and all that is opened once is open
+    session_id = world.create(age=OLD, files={"file-0": b"a file"})
+    path, away = world.root / session_id, world.folder / "away"
+
+    def swap() -> None:
+        path.rename(away)
+        path.symlink_to(outside)
+
+    with around(moment, before=swap) as swapped, suppress(CoatcheckError):
+        ACTS[act](world.sessions, session_id)
+    assert swapped
+    assert os.readlink(path) == str(outside)
+    link = identity(path)
+    assert sorted(os.listdir(world.claims)) == ["first"]
+    world.reopen().sweep()
+    assert identity(path) == link
+    assert world.in_trash() == []
+    path.unlink()
+    away.rename(path)
+    assert world.sessions.sweep().failures == []
+    assert world.sessions.report().settled
+
+
+@pytest.mark.parametrize("by_user", [True, False])
+def test_a_link_that_got_into_the_trash_instead_of_its_session_goes_back(
+    by_user: bool, world: World, outside: Path
+) -> None:
+    """What a crash between a rename and its check may leave."""
+    name = str(moves.trash_name("session", by_user=by_user, seen=1))
+    (world.trash / name).symlink_to(outside)
+    world.stray("session")
+    (failure,) = world.sessions.sweep().failures
+    assert failure.endswith("waits in the trash until its name in the root is free")
+    assert world.in_trash() == [name]
+    (world.root / "session").rename(world.folder / "away")
+    assert world.sessions.sweep().failures == []
+    assert os.readlink(world.root / "session") == str(outside)
+    assert world.in_trash() == []
+    assert world.sessions.report().settled
+
+
+PAIRS = range(4)
+
+
+def fill_arena(world: World, parked: Path) -> None:
+    """Of each pair, one name is a directory and one a link; whatever was done to the others."""
+    for n in PAIRS:
+        for path in (world.root / f"session-{n}", parked / f"{n}"):
+            new = fill(world.folder / "new")
+            with suppress(FileExistsError):
+                put(new, path)
+
+
+def put(new: Path, path: Path) -> None:
+    """Made elsewhere, so that the test itself never writes through a link."""
+    above = [os.open(each.parent, os.O_RDONLY) for each in (new, path)]
+    try:
+        system.rename_noreplace(new.name, path.name, src_dir_fd=above[0], dst_dir_fd=above[1])
+    finally:
+        for fd in above:
+            os.close(fd)
+
+
+def links_in(world: World, parked: Path) -> list[int]:
+    """Of each pair, how many of its two names are links."""
+    pairs = [(world.root / f"session-{n}", parked / f"{n}") for n in PAIRS]
+    return [sum(path.is_symlink() for path in pair) for pair in pairs]
+
+
+def one_round(world: World, number: int) -> None:
+    sessions = world.sessions
+    for n in PAIRS:
+        name, act = f"session-{n}", list(ACTS)[(number + n) % len(ACTS)]
+        with suppress(CoatcheckError):
+            if act == "claim":
+                assert Path(sessions.claim(name, f"{number}-{n}").path).lstat().st_nlink >= 2
+            else:
+                ACTS[act](sessions, name)
+
+
+def check_swaps(world: World, outside: Path, rounds: int) -> None:
+    parked = world.folder / "parked"
+    parked.mkdir()
+    for n in PAIRS:
+        (parked / f"{n}").symlink_to(outside)
+    world.clock.passes(100)  # whatever is not touched is stale at once
+
+    def swap() -> int:
+        return sum(exchange(world.root / f"session-{n}", parked / f"{n}") for n in PAIRS)
+
+    with mayhem(swap) as swaps:
+        number = 0
+        while number < rounds or swaps() < rounds or not os.listdir(world.claims):
+            fill_arena(world, parked)
+            one_round(world, number)
+            number += 1
+    world.sessions.close()  # what was deleted is removed
+    world.sessions = world.open()
+    assert world.sessions.sweep().failures == []
+    assert world.sessions.report().settled
+    assert links_in(world, parked) == [1] * len(PAIRS)
+    assert not any(path.is_symlink() for path in [*world.trash.iterdir(), *world.claims.iterdir()])
+
+
+def test_a_process_that_swaps_sessions_for_links_reaches_nothing_outside(
+    world: World, outside: Path
+) -> None:
+    check_swaps(world, outside, 40)
+
+
+@pytest.mark.torture
+def test_a_thousand_rounds_against_swapped_sessions_reach_nothing_outside(
+    world: World, outside: Path
+) -> None:
+    check_swaps(world, outside, 1000)
