@@ -357,7 +357,7 @@ def adopt(
 
 
 def _ask() -> None:
-    if not sys.stdin.isatty():
+    if not (os.isatty(0) and sys.stdin.isatty()):  # standard input may be closed
         raise UsageError("Nothing was taken over: there is no terminal to ask on. Say --yes.")
     typer.confirm("Take it over?", default=False, abort=True, err=True)
 

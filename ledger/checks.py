@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from ledger.disk import Root
+from ledger.errors import RootUnavailable
 from ledger.settings import Settings
 
 
@@ -54,8 +55,10 @@ class Patient:
 
     @property
     def row(self) -> Row[Any] | None:
-        """What the ledger says of this root; None where they are not paired."""
-        on_disk = self.root.read_id() if self.root else None
+        """What the ledger says of this root; None where they are not paired, or nobody can tell."""
+        on_disk = None
+        with suppress(RootUnavailable):
+            on_disk = self.root.read_id() if self.root else None
         return next((row for row in self.roots or () if row.root_id == on_disk), None)
 
 

@@ -81,7 +81,8 @@ def command(*arguments: object) -> list[str]:
 
 
 def env(**environment: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(HOUSE), **environment}
+    path = os.pathsep.join([str(HOUSE), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **environment}
 
 
 @contextlib.contextmanager

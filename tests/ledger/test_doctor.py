@@ -20,7 +20,6 @@ from ledger.disk import HOUSE, ROOT_ID, SWEEP_LOCK
 from ledger.doctor import examine
 from ledger.models import ROOTS
 from ledger.props import without_roots_rights
-from tests.cli import HOUSE as PROJECT
 from tests.cli import cc, env
 
 DAY_US = 86_400_000_000
@@ -177,7 +176,7 @@ def another_process(code: str) -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=env(PYTHONPATH=str(PROJECT)),
+        env=env(),
     )
     with child:
         assert child.stdout is not None
@@ -295,6 +294,7 @@ def test_a_root_in_trouble_is_found_told_and_left_as_it_is(
     breaks(place / "temp")
     before = seen(place)
     assert said in bad()[what]
+    assert list(bad()) == [what]
     assert seen(place) == before
 
 
