@@ -427,6 +427,8 @@ def _restored(place: Place, session_id: str, now: int, by: Actor) -> Record:
         row = queries.record_of(connection, place.root_id, session_id)
         if row is not None and (row.state in ENDED or row.remover == Actor.SWEEP):
             moved = states.move(connection, Move(row, State.ACTIVE, by, "restored", values), now)
+            if moved is not None and place.inode_of(session_id) is None:
+                raise SessionEnded("The session was deleted while it was being restored.")
             if moved is not None:
                 return moved
     if row is None or row.state != State.ACTIVE:
