@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, false, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, false, func, or_, select, tuple_
 
 from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State
 from ledger.plan import FUTURE_US
@@ -83,23 +83,27 @@ def counts_by_state(connection: Connection, root_id: str) -> dict[str, int]:
     return {state.value: found.get(state.value, 0) for state in State}
 
 
-def usage_by_state(connection: Connection, root_id: str) -> dict[str, tuple[int, int]]:
-    """How many sessions each state has, and the bytes that the ledger has counted in them."""
-    query = (
-        select(_COLUMNS.state, func.count(), func.sum(_COLUMNS.bytes))
-        .where(_COLUMNS.root_id == root_id)
-        .group_by(_COLUMNS.state)
-    )
-    found = {row[0]: (int(row[1]), int(row[2])) for row in connection.execute(query)}
-    return {state.value: found.get(state.value, (0, 0)) for state in State}
-
-
 def is_fresh(last_touch_at: int, now: int, max_age: int) -> bool:
     """Whether the ledger alone knows the session to be live, so that no one need look."""
     return now - max_age <= last_touch_at <= now + FUTURE_US
 
 
-# Pages by keyset: the last row's sort value and key name the next page's beginning.
+# Pages by keyset: the place of a page's last row in the order is where the next one begins. Each
+# order is that of an index; compared as one row value, a place deep in it is found at once.
+
+_ORDERS = {sort: (sort, "pk") for sort in SORTS} | {"state": ("state", "last_touch_at", "pk")}
+_FEW = 20_000
+
+
+def kinds_in(sort: str) -> tuple[type[int | str], ...]:
+    """Of what types a place in the order `sort` is made."""
+    return tuple(str if name == "state" else int for name in _ORDERS[sort.removeprefix("-")])
+
+
+def place_in(record: Record, sort: str) -> tuple[int | str, ...]:
+    """The place of a session in the order `sort`."""
+    values = (getattr(record, name) for name in _ORDERS[sort.removeprefix("-")])
+    return tuple(str(value) if isinstance(value, str) else value for value in values)
 
 
 def page(
@@ -107,15 +111,30 @@ def page(
     root_id: str,
     *,
     sort: str = "-created_at",
-    after: tuple[Any, int] | None = None,
+    after: tuple[int | str, ...] | None = None,
     most: int = 100,
     state: str | None = None,
     q: str | None = None,
 ) -> list[Record]:
     """One page of sessions in the order of `sort` (`-` descending), from behind `after`."""
     query = filtered(select(SESSIONS), root_id, state=state, q=q)
-    query = ordered(query, sort, after).limit(most)
-    return [Record(*row) for row in connection.execute(query)]
+    names = _ORDERS[sort.removeprefix("-")]
+    columns: list[ColumnElement[Any]] = [_COLUMNS[name] for name in names]
+    if state and sort.removeprefix("-") != "state" and _are_few(connection, root_id, state):
+        # Found by their state and then sorted; along the order's index all others would be read.
+        columns[0] = columns[0] + 0
+    down = sort.startswith("-")
+    if after is not None:
+        place = tuple_(*columns)
+        query = query.where(place < after if down else place > after)
+    query = query.order_by(*(column.desc() if down else column for column in columns))
+    return [Record(*row) for row in connection.execute(query.limit(most))]
+
+
+def _are_few(connection: Connection, root_id: str, state: str) -> bool:
+    some = select(_COLUMNS.pk).where(_COLUMNS.root_id == root_id, _COLUMNS.state == state)
+    counted = select(func.count()).select_from(some.limit(_FEW).subquery())
+    return int(connection.execute(counted).scalar_one()) < _FEW
 
 
 def filtered(
@@ -134,20 +153,6 @@ def filtered(
             ),
         )
     return query
-
-
-def ordered(query: Select[Any], sort: str, after: tuple[Any, int] | None) -> Select[Any]:
-    column, key = _COLUMNS[sort.removeprefix("-")], _COLUMNS.pk
-    down = sort.startswith("-")
-    if after is not None:
-        value, pk = after
-        if down:
-            query = query.where(or_(column < value, and_(column == value, key < pk)))
-        else:
-            query = query.where(or_(column > value, and_(column == value, key > pk)))
-    if down:
-        return query.order_by(column.desc(), key.desc())
-    return query.order_by(column, key)
 
 
 def session_events(connection: Connection, pk: int, most: int = 1000) -> Sequence[Row[Any]]:

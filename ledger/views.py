@@ -103,9 +103,7 @@ class Page:
             )
         after = None
         if len(found) > most:
-            last = found[most - 1]
-            value = getattr(last, sort.removeprefix("-"))
-            after = _cursor(f"sessions {sort}", value, last.pk)
+            after = _cursor(f"sessions {sort}", *queries.place_in(found[most - 1], sort))
         return cls([sessions.session_of(record) for record in found[:most]], after)
 
     def as_json(self) -> dict[str, Any]:
@@ -116,14 +114,15 @@ def _cursor(*place: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 
 
-def _place(cursor: str, sort: str) -> tuple[Any, int]:
+def _place(cursor: str, sort: str) -> tuple[int | str, ...]:
     try:
-        order, value, pk = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        order, *place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
     except (ValueError, TypeError):
-        order = value = pk = None
-    if order != f"sessions {sort}" or type(value) not in (int, str) or type(pk) is not int:
+        order, place = None, []
+    kinds = queries.kinds_in(sort)
+    if order != f"sessions {sort}" or tuple(type(value) for value in place) != kinds:
         raise UsageError(f"'{cursor}' is no cursor of a list in the order {sort}.")
-    return value, pk
+    return tuple(place)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import Row
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledger import CoatcheckError, SessionLedger, State, guards, queries, system
+from ledger import CoatcheckError, SessionLedger, guards, queries, system
 from web.auth import needs_token
 from web.deps import Source
 from web.errors import documented, route_class
@@ -90,14 +90,16 @@ class Metrics:
         place = sessions.place
         guards.check_root(place)
         with place.database.read() as connection:
-            usage = queries.usage_by_state(connection, place.root_id)
+            by_state = queries.counts_by_state(connection, place.root_id)
+            _, held = queries.totals(connection, place.root_id)
             done = queries.last_sweep_done(connection, place.root_id)
             ended = queries.sweeps_ended(connection, place.root_id, self._last_sweep, self._since)
         for row in ended:
             self._count_sweep(row)
         free = place.root.free_bytes()
         return [
-            *_usage(usage),
+            _by_state(by_state),
+            _gauge("session_bytes", "Bytes in sessions that have not ended", held),
             _gauge(
                 "sweep_last_success_timestamp_seconds",
                 "When a sweep last ended with nothing in its way; 0: never",
@@ -136,12 +138,11 @@ def _gauge(name: str, what: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"coatcheck_{name}", what, value=value)
 
 
-def _usage(usage: dict[str, tuple[int, int]]) -> Iterator[GaugeMetricFamily]:
+def _by_state(counts: dict[str, int]) -> GaugeMetricFamily:
     sessions = GaugeMetricFamily("coatcheck_sessions", "Sessions", labels=["state"])
-    for state, (count, _) in usage.items():
+    for state, count in counts.items():
         sessions.add_metric([state], count)
-    held = sum(usage[state][1] for state in (State.ACTIVE, State.CLAIMING))
-    yield from (sessions, _gauge("session_bytes", "Bytes in sessions that have not ended", held))
+    return sessions
 
 
 def template_of(scope: Scope) -> str:

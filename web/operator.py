@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, SecretStr
 from starlette.requests import ClientDisconnect
 
-from ledger import Progress, Report, SessionLedger, State
+from ledger import Progress, Report, SessionLedger, State, queries
 from ledger.report import csv_pieces
 from web import pages
 from web.auth import needs_token
@@ -113,8 +113,9 @@ class _Routes:
         q: Words = None,
     ) -> Response:
         """Sessions in the order of `sort`; `q` is looked for in id and label."""
-        value = str if sort.endswith("state") else int
-        after = None if cursor is None else tuple(place_of(cursor, f"sessions {sort}", value, int))
+        after = None
+        if cursor is not None:
+            after = tuple(place_of(cursor, f"sessions {sort}", *queries.kinds_in(sort)))
         query: dict[str, Any] = {"sort": sort, "after": after, "state": state, "q": q}
         return await _json(pages.session_page, sessions, limit, **query)
 

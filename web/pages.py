@@ -28,18 +28,16 @@ def session_page(sessions: SessionLedger, limit: int, *, sort: str, **query: Any
     with place.database.read() as connection:
         found = queries.page(connection, place.root_id, sort=sort, most=limit + 1, **query)
     files = _Files(sessions)
+    following = None
+    if len(found) > limit:
+        following = cursor_of(f"sessions {sort}", *queries.place_in(found[limit - 1], sort))
     return SessionPage(
         sessions=[
             SessionJson.of(sessions.session_of(record), files.of(record))
             for record in found[:limit]
         ],
-        next=_session_cursor(found[limit - 1], sort) if len(found) > limit else None,
+        next=following,
     )
-
-
-def _session_cursor(last: Record, sort: str) -> str:
-    value = getattr(last, sort.removeprefix("-"))
-    return cursor_of(f"sessions {sort}", value if isinstance(value, int) else str(value), last.pk)
 
 
 class _Files:

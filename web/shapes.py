@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
@@ -13,14 +12,8 @@ from ledger import Session, State
 from ledger.disk import StoredFile
 from ledger.health import SweepInfo
 from ledger.place import Place
-from ledger.report import printable, rfc3339
-
-
-def stamp(at: datetime | None) -> str | None:
-    """A moment as RFC 3339, to the microsecond."""
-    if at is None:
-        return None
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+from ledger.report import rfc3339
+from ledger.views import session_json, stamp
 
 
 class FileJson(BaseModel):
@@ -52,24 +45,7 @@ class SessionJson(BaseModel):
 
     @classmethod
     def of(cls, session: Session, files: Sequence[StoredFile] | None) -> Self:
-        return cls(
-            session_id=session.id,
-            state=session.state,
-            label=session.label,
-            created_at=stamp(session.created_at) or "",
-            last_touch_at=stamp(session.last_touch_at) or "",
-            expires_at=stamp(session.expires_at) or "",
-            bytes=session.bytes,
-            file_count=session.files,
-            files=None
-            if files is None
-            else [FileJson(name=printable(name), bytes=size) for name, size in files],
-            origin=session.origin.value,
-            path=printable(session.path),
-            ended_at=stamp(session.ended_at),
-            ended_by=session.ended_by,
-            ended_why=session.ended_why,
-        )
+        return cls(**session_json(session, files))
 
 
 class SessionPage(BaseModel):

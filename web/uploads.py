@@ -16,12 +16,13 @@ from ledger.disk import StoredFile
 from ledger.errors import SessionEnded, SessionNotFound, UsageError
 from ledger.models import Actor, State
 from ledger.sessions import Session, SessionLedger
+from ledger.views import stamp
 from web.bodies import STALL_S, Refused
 from web.deps import FileName, SessionId, Sessions, Source, lending, may_claim
 from web.downloads import FileAnswer
 from web.errors import documented, route_class
 from web.receiving import arriving, take_body, take_parts
-from web.shapes import FileJson, stamp
+from web.shapes import FileJson
 
 Moment = Annotated[datetime, PlainSerializer(stamp, return_type=str)]
 

@@ -37,9 +37,7 @@ def operator(tmp_path: Path, clock: Clock, empty_ledger: Path) -> Iterator[Opera
 
 
 @pytest.fixture
-def on_both(
-    tmp_path: Path, clock: Clock, empty_ledger: Path, ledger_url: str
-) -> Iterator[Operator]:
+def either(tmp_path: Path, clock: Clock, empty_ledger: Path, ledger_url: str) -> Iterator[Operator]:
     """The same, once on SQLite and once on PostgreSQL."""
     if ledger_url.startswith("sqlite"):
         shutil.copy(empty_ledger, tmp_path / "ledger.db")

@@ -41,11 +41,11 @@ def write_events(operator: Operator, count: int, why: str = "a test", **more: An
 # -- Pages
 
 
-def test_events_come_in_pages_newest_first_with_short_ids(on_both: Operator) -> None:
-    session = on_both.sessions.create(by=Actor.API)
-    on_both.sessions.delete_session(session.id, by=Actor.API)
-    on_both.sessions.create()
-    page = on_both.json("/events", limit=2)
+def test_events_come_in_pages_newest_first_with_short_ids(either: Operator) -> None:
+    session = either.sessions.create(by=Actor.API)
+    either.sessions.delete_session(session.id, by=Actor.API)
+    either.sessions.create()
+    page = either.json("/events", limit=2)
     assert [list(event) for event in page["events"]] == [EVENT, EVENT]
     assert page["events"][1] == {
         **page["events"][1],
@@ -54,13 +54,13 @@ def test_events_come_in_pages_newest_first_with_short_ids(on_both: Operator) -> 
         "to": "deleted",
         "by": "api",
     }
-    rest = on_both.json("/events", limit=1000, cursor=page["next"])
+    rest = either.json("/events", limit=1000, cursor=page["next"])
     assert rest["next"] is None
     assert [event["from"] for event in rest["events"]] == ["active", None]
     ids = [event["event_id"] for event in page["events"] + rest["events"]]
     assert ids == sorted(ids, reverse=True)
-    assert on_both.get("/events", limit=1001).status_code == 422
-    assert session.id not in on_both.get("/events").text
+    assert either.get("/events", limit=1001).status_code == 422
+    assert session.id not in either.get("/events").text
 
 
 def test_an_adopted_name_shows_its_last_characters_only(operator: Operator) -> None:
@@ -74,32 +74,32 @@ def test_an_adopted_name_shows_its_last_characters_only(operator: Operator) -> N
 # -- The stream
 
 
-def test_a_stream_tells_what_happens_from_now_on(on_both: Operator) -> None:
-    on_both.sessions.create()
-    with in_a_thread(on_both.app) as port, Stream(port) as stream:
+def test_a_stream_tells_what_happens_from_now_on(either: Operator) -> None:
+    either.sessions.create()
+    with in_a_thread(either.app) as port, Stream(port) as stream:
         assert stream.opened() == 200
         assert stream.answer is not None
         assert stream.answer.headers["Content-Type"].startswith("text/event-stream")
         assert stream.answer.headers["Cache-Control"] == "no-store"
-        session = on_both.sessions.create(by=Actor.API)
-        on_both.sessions.delete_session(session.id)
+        session = either.sessions.create(by=Actor.API)
+        either.sessions.delete_session(session.id)
         told = stream.take(3)
     assert [list(event) for event in told] == [EVENT] * 3
     assert {event["session"] for event in told} == {session.id[:8]}
     assert [event["to"] for event in told] == ["active", "removing", "deleted"]
-    assert told[::-1] == on_both.json("/events", limit=3)["events"]
+    assert told[::-1] == either.json("/events", limit=3)["events"]
 
 
-def test_a_stream_resumes_where_the_one_before_ended(on_both: Operator) -> None:
-    with in_a_thread(on_both.app) as port:
+def test_a_stream_resumes_where_the_one_before_ended(either: Operator) -> None:
+    with in_a_thread(either.app) as port:
         with Stream(port) as stream:
             stream.opened()
-            write_events(on_both, 3)
+            write_events(either, 3)
             first = stream.take(2)
-        write_events(on_both, 1200)
+        write_events(either, 1200)
         with Stream(port, last=first[-1]["event_id"]) as stream:
             missed = stream.take(1201)
-            write_events(on_both, 1)
+            write_events(either, 1)
             more = stream.take(1)
     ids = [event["event_id"] for event in first + missed + more]
     assert ids == list(range(ids[0], ids[0] + 1204))

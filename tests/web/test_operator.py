@@ -110,17 +110,17 @@ def test_an_ended_session_tells_how_it_ended(operator: Operator) -> None:
     assert shown["ended_why"]
 
 
-def test_pages_show_each_session_once_in_the_order_asked_for(on_both: Operator) -> None:
+def test_pages_show_each_session_once_in_the_order_asked_for(either: Operator) -> None:
     for number in range(11):
-        with on_both.sessions.upload(None) as upload:
+        with either.sessions.upload(None) as upload:
             for file in range(number % 3):
                 upload.open_file(f"{file}")
                 upload.write(b"x" * (number % 4))
             session_id = upload.commit()[0].session_id
         if number % 5 == 4:
-            on_both.sessions.delete_session(session_id)
+            either.sessions.delete_session(session_id)
     for sort in [*SORTS, *(f"-{sort}" for sort in SORTS)]:
-        found = every_page(on_both, sort)
+        found = every_page(either, sort)
         assert len({session["session_id"] for session in found}) == len(found) == 11
         field = sort.removeprefix("-").replace("files", "file_count")
         values = [session[field] for session in found]
@@ -148,12 +148,12 @@ def test_what_comes_and_goes_between_two_pages_moves_nobody(operator: Operator) 
     assert rest["next"] is None
 
 
-def test_words_are_looked_for_in_id_and_label_as_they_are(on_both: Operator) -> None:
+def test_words_are_looked_for_in_id_and_label_as_they_are(either: Operator) -> None:
     labels = ["Order 17", "100%", "a_b", "axb", None]
-    ids = {label: on_both.sessions.create(label=label).id for label in labels}
+    ids = {label: either.sessions.create(label=label).id for label in labels}
 
     def found(q: str) -> set[str]:
-        return {session["session_id"] for session in on_both.json("/sessions", q=q)["sessions"]}
+        return {session["session_id"] for session in either.json("/sessions", q=q)["sessions"]}
 
     assert found("order") == {ids["Order 17"]}
     assert found("%") == {ids["100%"]}

@@ -38,22 +38,22 @@ SWEEP = {
 # -- Exactly what a dry run has listed
 
 
-def test_a_dry_run_lists_and_its_sweep_removes_exactly_that(on_both: Operator) -> None:
-    listed = {on_both.stale() for _ in range(3)}
-    begun = on_both.order(dry_run=True, max_age_hours=24)
+def test_a_dry_run_lists_and_its_sweep_removes_exactly_that(either: Operator) -> None:
+    listed = {either.stale() for _ in range(3)}
+    begun = either.order(dry_run=True, max_age_hours=24)
     assert begun.status_code == 202
     assert begun.json().keys() == SWEEP
     assert begun.headers["Location"] == f"{OPERATOR}/sweeps/{begun.json()['sweep_id']}"
-    dry = on_both.ended(begun)
+    dry = either.ended(begun)
     assert (dry["state"], dry["dry_run"], dry["done"]) == ("done", True, 3)
     assert {finding["session_id"] for finding in dry["result"]["findings"]} == listed
-    assert on_both.standing() == listed
+    assert either.standing() == listed
 
-    later = on_both.stale()
-    real = on_both.ended(on_both.order(of=dry["sweep_id"]))
+    later = either.stale()
+    real = either.ended(either.order(of=dry["sweep_id"]))
     assert (real["state"], real["dry_run"], real["stopped_by"]) == ("done", False, None)
     assert (real["result"]["removed"], real["result"]["changed"]) == (3, 0)
-    assert on_both.standing() == {later}
+    assert either.standing() == {later}
 
 
 def test_what_was_touched_since_the_dry_run_stays(operator: Operator) -> None:
@@ -347,14 +347,14 @@ def test_a_list_that_cannot_be_kept_fails_the_dry_run(operator: Operator) -> Non
 # -- The history
 
 
-def test_sweeps_come_in_pages_newest_first(on_both: Operator) -> None:
-    ids = [on_both.ended(on_both.order(dry_run=True))["sweep_id"] for _ in range(5)]
+def test_sweeps_come_in_pages_newest_first(either: Operator) -> None:
+    ids = [either.ended(either.order(dry_run=True))["sweep_id"] for _ in range(5)]
     found: list[int] = []
-    page = on_both.json("/sweeps", limit=2)
+    page = either.json("/sweeps", limit=2)
     while page["next"] is not None:
         found += [sweep["sweep_id"] for sweep in page["sweeps"]]
         assert all(sweep.keys() == SWEEP for sweep in page["sweeps"])
-        page = on_both.json("/sweeps", limit=2, cursor=page["next"])
+        page = either.json("/sweeps", limit=2, cursor=page["next"])
     assert [*found, page["sweeps"][0]["sweep_id"]] == ids[::-1]
 
 
