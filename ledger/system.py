@@ -89,14 +89,23 @@ def set_mtime(name: str, ns: int, *, dir_fd: int) -> None:
 
     Refuses what `open_directory` does; PermissionError where one may do neither.
     """
-    with _pointing_at(name, dir_fd) as fd:
-        path = f"/proc/self/fd/{fd}"
-        try:
-            os.utime(path, ns=(ns, ns))
-        except PermissionError:
-            os.utime(path)
-        except FileNotFoundError:  # there is no /proc
-            os.utime(name, ns=(ns, ns), dir_fd=dir_fd, follow_symlinks=False)
+    try:
+        fd = open_directory(name, dir_fd=dir_fd)
+    except PermissionError:  # to date it, one need not read it
+        with _pointing_at(name, dir_fd) as fd:
+            _date(f"/proc/self/fd/{fd}", ns)
+        return
+    try:
+        _date(fd, ns)
+    finally:
+        os.close(fd)
+
+
+def _date(directory: int | str, ns: int) -> None:
+    try:
+        os.utime(directory, ns=(ns, ns))
+    except PermissionError:
+        os.utime(directory)
 
 
 @contextlib.contextmanager
