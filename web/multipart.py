@@ -115,6 +115,7 @@ class Parts:
                 self._found.append(Begin(name))
         else:
             self._kind = "label" if given.get(b"name") == b"label" else "ignored"
+            self._let_go_by(self._header_bytes)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._kind == "file":
@@ -126,9 +127,12 @@ class Parts:
         elif self._kind == "nothing":
             raise UsageError("A file part has an empty file name.")
         else:
-            self._ignored += end - start
-            if self._ignored > _MOST_IGNORED_BYTES:
-                raise LimitExceeded("There is too much beside the files in this request.")
+            self._let_go_by(end - start)
+
+    def _let_go_by(self, size: int) -> None:
+        self._ignored += size
+        if self._ignored > _MOST_IGNORED_BYTES:
+            raise LimitExceeded("There is too much beside the files in this request.")
 
     def _part_ends(self) -> None:
         if self._kind == "label":

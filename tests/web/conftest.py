@@ -10,17 +10,25 @@ from tests.ledgers import BOTH
 from tests.web.services import Process, Serve, Service, serving
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with the default settings, on SQLite, shared by the tests of a file."""
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder, f"sqlite:///{folder}/ledger.db") as service:
+        yield service
+
+
 @pytest.fixture(scope="module", params=BOTH)
-def service(
+def on_both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service with the default settings, shared by the tests of a file: once on each ledger."""
-    folder = tmp_path_factory.mktemp("service")
-    with ExitStack() as stack:
-        ledger = f"sqlite:///{folder}/ledger.db"
-        if request.param == "postgresql":
-            ledger = stack.enter_context(request.getfixturevalue("databases").lent())
-        yield stack.enter_context(serving(folder, ledger))
+    """The same, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("service")
+        return
+    folder = tmp_path_factory.mktemp("on-postgresql")
+    with request.getfixturevalue("databases").lent() as url, serving(folder, url) as service:
+        yield service
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ import httpx
 import pytest
 from sqlalchemy import update
 
-from ledger import SessionLedger, Settings, UsageError
+from ledger import CoatcheckError, SessionLedger, Settings, UsageError, errors
 from ledger.models import ROOTS
 from tests.ledger.world import around
 from tests.web.services import (
@@ -37,6 +38,7 @@ from tests.web.services import (
 )
 from web import opening
 from web.app import create_app
+from web.errors import status_of
 from web.server import listen
 
 # Who is let in
@@ -167,6 +169,60 @@ def test_a_preflight_of_a_stranger_is_refused(fronted: Service, service: Service
 
 
 # What every answer bears
+
+
+def every_error(kind: type[CoatcheckError] = CoatcheckError) -> Iterator[type[CoatcheckError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from every_error(child)
+
+
+STATUSES: dict[type[Exception], int] = {
+    errors.UsageError: 422,
+    errors.SessionNotFound: 404,
+    errors.SessionEnded: 410,
+    errors.SessionBusy: 409,
+    errors.SessionElsewhere: 421,
+    errors.NameTaken: 409,
+    errors.LimitExceeded: 413,
+    errors.NoSpace: 507,
+    errors.SweepStopped: 409,
+    errors.SweepUnderWay: 409,
+    errors.RootMismatch: 503,
+    errors.RootUnavailable: 503,
+    errors.ClaimsUnavailable: 503,
+    errors.LedgerUnavailable: 503,
+    errors.LedgerDamaged: 503,
+    errors.LedgerGone: 503,
+    errors.LedgerTooNew: 503,
+    errors.LedgerFull: 507,
+}
+
+
+@pytest.mark.parametrize("kind", STATUSES)
+def test_each_error_has_its_status(kind: type[CoatcheckError]) -> None:
+    assert status_of(kind.__new__(kind), "GET") == STATUSES[kind]
+
+
+def test_every_error_there_is_has_some_status() -> None:
+    statuses = {status_of(kind.__new__(kind), "GET") for kind in every_error()}
+    assert statuses <= {*STATUSES.values(), 500}
+    assert status_of(errors.SessionEnded(""), "DELETE") == 404
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (errno.ENOSPC, 507),
+        (errno.EDQUOT, 507),
+        (errno.EMFILE, 503),
+        (errno.ENFILE, 503),
+        (errno.EIO, 500),
+        (errno.EACCES, 500),
+    ],
+)
+def test_each_error_of_the_system_has_its_status(number: int, status: int) -> None:
+    assert status_of(OSError(number, os.strerror(number)), "PUT") == status
 
 
 @pytest.mark.parametrize(

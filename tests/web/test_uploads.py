@@ -39,9 +39,9 @@ def path_of(session_id: str, *more: str) -> str:
 # A session
 
 
-def test_a_session_is_created_with_its_files_and_its_label(service: Service) -> None:
+def test_a_session_is_created_with_its_files_and_its_label(on_both: Service) -> None:
     files = [("one", ("a.txt", b"first")), ("two", ("b.txt", b"second"))]
-    answer = service.http.post(UPLOAD, data={"label": "order 17"}, files=files)
+    answer = on_both.http.post(UPLOAD, data={"label": "order 17"}, files=files)
     body = answer.json()
     assert answer.status_code == 201
     assert re.fullmatch("[a-z2-7]{26}", body["session_id"])
@@ -55,12 +55,12 @@ def test_a_session_is_created_with_its_files_and_its_label(service: Service) -> 
         "bytes": 11,
         "files": [{"name": "a.txt", "bytes": 5}, {"name": "b.txt", "bytes": 6}],
     }
-    stored = service.root / body["session_id"]
+    stored = on_both.root / body["session_id"]
     assert {path.name: path.read_bytes() for path in stored.iterdir()} == {
         "a.txt": b"first",
         "b.txt": b"second",
     }
-    session = service.sessions.get(body["session_id"])
+    session = on_both.sessions.get(body["session_id"])
     assert (session.label, session.bytes, session.files) == ("order 17", 11, 2)
 
 
@@ -84,93 +84,93 @@ def test_the_label_may_come_before_or_after_the_files(service: Service, first: b
     ids=["nothing", "curl -d ''", "no parts", "no file chosen", "no file part"],
 )
 def test_a_session_may_be_created_empty(
-    service: Service, content: bytes, headers: dict[str, str]
+    on_both: Service, content: bytes, headers: dict[str, str]
 ) -> None:
-    answer = service.http.post(UPLOAD, content=content, headers=headers)
+    answer = on_both.http.post(UPLOAD, content=content, headers=headers)
     assert answer.status_code == 201
     assert (answer.json()["label"], answer.json()["files"]) == (None, [])
-    assert os.listdir(service.root / answer.json()["session_id"]) == []
+    assert os.listdir(on_both.root / answer.json()["session_id"]) == []
 
 
-def test_a_session_is_shown_with_its_files(service: Service) -> None:
-    session_id = service.create(("b.txt", b"12"), ("a.txt", b"1"), label="mine")
-    answer = service.http.get(path_of(session_id))
+def test_a_session_is_shown_with_its_files(on_both: Service) -> None:
+    session_id = on_both.create(("b.txt", b"12"), ("a.txt", b"1"), label="mine")
+    answer = on_both.http.get(path_of(session_id))
     assert answer.status_code == 200
     assert answer.json()["files"] == [{"name": "a.txt", "bytes": 1}, {"name": "b.txt", "bytes": 2}]
     assert answer.json()["label"] == "mine"
 
 
-def test_names_that_another_program_gave_are_shown_as_text(service: Service) -> None:
-    session_id = service.create()
-    Path(os.fsdecode(os.fsencode(service.root / session_id) + b"/\xff\n.txt")).write_bytes(b"x")
-    answer = service.http.get(path_of(session_id))
+def test_names_that_another_program_gave_are_shown_as_text(on_both: Service) -> None:
+    session_id = on_both.create()
+    Path(os.fsdecode(os.fsencode(on_both.root / session_id) + b"/\xff\n.txt")).write_bytes(b"x")
+    answer = on_both.http.get(path_of(session_id))
     assert answer.json()["files"] == [{"name": "\\xff\n.txt", "bytes": 1}]
 
 
-def test_a_touch_moves_the_expiry_and_looking_does_not(service: Service) -> None:
-    session_id = service.create(("a", b"x"))
-    before = service.sessions.get(session_id)
-    service.http.get(path_of(session_id))
-    service.http.get(path_of(session_id, "files", "a"))
-    assert service.sessions.get(session_id) == before
-    touched = service.http.post(path_of(session_id, "touch"))
+def test_a_touch_moves_the_expiry_and_looking_does_not(on_both: Service) -> None:
+    session_id = on_both.create(("a", b"x"))
+    before = on_both.sessions.get(session_id)
+    on_both.http.get(path_of(session_id))
+    on_both.http.get(path_of(session_id, "files", "a"))
+    assert on_both.sessions.get(session_id) == before
+    touched = on_both.http.post(path_of(session_id, "touch"))
     assert touched.status_code == 200
     assert datetime.fromisoformat(touched.json()["expires_at"]) > before.expires_at
 
 
-def test_a_claim_moves_the_directory_and_answers_the_same_when_repeated(service: Service) -> None:
-    session_id = service.create(("a.txt", b"mine"))
-    first = service.http.post(path_of(session_id, "claim"), json={"into": "spring"})
+def test_a_claim_moves_the_directory_and_answers_the_same_when_repeated(on_both: Service) -> None:
+    session_id = on_both.create(("a.txt", b"mine"))
+    first = on_both.http.post(path_of(session_id, "claim"), json={"into": "spring"})
     assert first.status_code == 200
     assert first.json()["state"] == "claimed"
     assert first.json()["files"] == [{"name": "a.txt", "bytes": 4}]
-    assert (Path(service.settings.claims) / "spring/a.txt").read_bytes() == b"mine"
-    again = service.http.post(path_of(session_id, "claim"), json={"into": "spring"})
+    assert (Path(on_both.settings.claims) / "spring/a.txt").read_bytes() == b"mine"
+    again = on_both.http.post(path_of(session_id, "claim"), json={"into": "spring"})
     assert (again.status_code, again.json()) == (200, first.json())
-    (Path(service.settings.claims) / "spring").rename(service.root.parent / "on")
-    later = service.http.post(path_of(session_id, "claim"), json={"into": "spring"})
+    (Path(on_both.settings.claims) / "spring").rename(on_both.root.parent / "on")
+    later = on_both.http.post(path_of(session_id, "claim"), json={"into": "spring"})
     assert (later.status_code, later.json()["files"]) == (200, [])
 
 
-def test_a_claim_into_a_place_that_is_taken_is_refused(service: Service) -> None:
-    one, two = service.create(), service.create()
-    assert service.http.post(path_of(one, "claim"), json={"into": "taken"}).status_code == 200
-    answer = service.http.post(path_of(two, "claim"), json={"into": "taken"})
+def test_a_claim_into_a_place_that_is_taken_is_refused(on_both: Service) -> None:
+    one, two = on_both.create(), on_both.create()
+    assert on_both.http.post(path_of(one, "claim"), json={"into": "taken"}).status_code == 200
+    answer = on_both.http.post(path_of(two, "claim"), json={"into": "taken"})
     assert answer.status_code == 409
     assert "'taken'" in answer.json()["detail"]
-    assert service.sessions.get(two).state is State.ACTIVE
+    assert on_both.sessions.get(two).state is State.ACTIVE
 
 
 @pytest.mark.parametrize("how", [("DELETE", ()), ("POST", ("discard",))], ids=["DELETE", "discard"])
-def test_a_session_is_deleted_once(service: Service, how: tuple[str, tuple[str, ...]]) -> None:
+def test_a_session_is_deleted_once(on_both: Service, how: tuple[str, tuple[str, ...]]) -> None:
     method, more = how
-    session_id = service.create(("a", b"x"))
-    answer = service.http.request(method, path_of(session_id, *more))
+    session_id = on_both.create(("a", b"x"))
+    answer = on_both.http.request(method, path_of(session_id, *more))
     assert (answer.status_code, answer.content) == (204, b"")
-    assert session_id not in service.standing()
-    again = service.http.request(method, path_of(session_id, *more))
+    assert session_id not in on_both.standing()
+    again = on_both.http.request(method, path_of(session_id, *more))
     assert again.status_code == 404
     assert again.json() == {"detail": f"Session '{session_id}' not found"}
-    assert service.sessions.get(session_id).ended_by == Actor.API
+    assert on_both.sessions.get(session_id).ended_by == Actor.API
 
 
-def test_a_directory_of_another_program_is_deleted_touched_and_claimed(service: Service) -> None:
+def test_a_directory_of_another_program_is_deleted_touched_and_claimed(on_both: Service) -> None:
     for name in ("upload-1", "upload-2", "upload-3"):
-        (service.root / name).mkdir()
-    assert service.http.delete(path_of("upload-1")).status_code == 204
-    assert service.http.post(path_of("upload-2", "touch")).json()["session_id"] == "upload-2"
-    claimed = service.http.post(path_of("upload-3", "claim"), json={"into": "adopted"})
+        (on_both.root / name).mkdir()
+    assert on_both.http.delete(path_of("upload-1")).status_code == 204
+    assert on_both.http.post(path_of("upload-2", "touch")).json()["session_id"] == "upload-2"
+    claimed = on_both.http.post(path_of("upload-3", "claim"), json={"into": "adopted"})
     assert claimed.json()["state"] == "claimed"
-    assert not {"upload-1", "upload-3"} & service.standing()
+    assert not {"upload-1", "upload-3"} & on_both.standing()
 
 
 # Its files
 
 
-def test_files_are_added_and_answered_with_their_urls(service: Service) -> None:
-    session_id = service.create()
+def test_files_are_added_and_answered_with_their_urls(on_both: Service) -> None:
+    session_id = on_both.create()
     files = [("a", ("größe 1.txt", b"12345")), ("b", ("two.txt", b""))]
-    answer = service.http.post(path_of(session_id, "files"), files=files)
+    answer = on_both.http.post(path_of(session_id, "files"), files=files)
     urls = [path_of(session_id, "files", quote(name)) for name in ("größe 1.txt", "two.txt")]
     assert answer.status_code == 201
     assert answer.json() == {
@@ -180,44 +180,44 @@ def test_files_are_added_and_answered_with_their_urls(service: Service) -> None:
             {"name": "two.txt", "bytes": 0, "url": urls[1]},
         ],
     }
-    assert service.http.get(urls[0]).content == b"12345"
+    assert on_both.http.get(urls[0]).content == b"12345"
 
 
-def test_names_that_are_taken_get_a_number(service: Service) -> None:
+def test_names_that_are_taken_get_a_number(on_both: Service) -> None:
     same = [("f", ("a.txt", b"1")), ("f", ("a.txt", b"2")), ("f", ("a.txt", b"3"))]
-    created = service.http.post(UPLOAD, files=same).json()
+    created = on_both.http.post(UPLOAD, files=same).json()
     names = ["a (2).txt", "a (3).txt", "a.txt"]
     assert [file["name"] for file in created["files"]] == names
-    added = service.http.post(path_of(created["session_id"], "files"), files=same[:2]).json()
+    added = on_both.http.post(path_of(created["session_id"], "files"), files=same[:2]).json()
     assert [file["name"] for file in added["files"]] == ["a (4).txt", "a (5).txt"]
-    assert (service.root / created["session_id"] / "a.txt").read_bytes() == b"1"
+    assert (on_both.root / created["session_id"] / "a.txt").read_bytes() == b"1"
 
 
-def test_a_file_is_put_new_and_then_replaced(service: Service) -> None:
-    session_id = service.create()
+def test_a_file_is_put_new_and_then_replaced(on_both: Service) -> None:
+    session_id = on_both.create()
     url = path_of(session_id, "files", "my%20file.txt")
-    new = service.http.put(url, content=b"first")
+    new = on_both.http.put(url, content=b"first")
     assert (new.status_code, new.headers["Location"]) == (201, url)
     assert new.json() == {"name": "my file.txt", "bytes": 5, "url": url}
-    replaced = service.http.put(url, content=b"second time")
+    replaced = on_both.http.put(url, content=b"second time")
     assert (replaced.status_code, replaced.content) == (204, b"")
-    assert service.http.get(url).content == b"second time"
-    session = service.sessions.get(session_id)
+    assert on_both.http.get(url).content == b"second time"
+    session = on_both.sessions.get(session_id)
     assert (session.bytes, session.files) == (11, 1)
 
 
-def test_an_empty_file_is_a_file(service: Service) -> None:
-    session_id = service.create()
-    assert service.http.put(path_of(session_id, "files", "empty"), content=b"").status_code == 201
-    assert service.http.get(path_of(session_id, "files", "empty")).content == b""
+def test_an_empty_file_is_a_file(on_both: Service) -> None:
+    session_id = on_both.create()
+    assert on_both.http.put(path_of(session_id, "files", "empty"), content=b"").status_code == 201
+    assert on_both.http.get(path_of(session_id, "files", "empty")).content == b""
 
 
-def test_a_file_is_taken_back_out(service: Service) -> None:
-    session_id = service.create(("a.txt", b"12"), ("b.txt", b"3"))
-    assert service.http.delete(path_of(session_id, "files", "a.txt")).status_code == 204
-    again = service.http.delete(path_of(session_id, "files", "a.txt"))
+def test_a_file_is_taken_back_out(on_both: Service) -> None:
+    session_id = on_both.create(("a.txt", b"12"), ("b.txt", b"3"))
+    assert on_both.http.delete(path_of(session_id, "files", "a.txt")).status_code == 204
+    again = on_both.http.delete(path_of(session_id, "files", "a.txt"))
     assert (again.status_code, again.json()) == (404, {"detail": "File 'a.txt' not found"})
-    session = service.sessions.get(session_id)
+    session = on_both.sessions.get(session_id)
     assert (session.bytes, session.files) == (1, 1)
 
 
@@ -334,43 +334,43 @@ def test_head_answers_as_get_does_without_the_body(service: Service) -> None:
 
 
 @pytest.mark.parametrize("how", ["deleted", "claimed", "expired"])
-def test_an_ended_session_says_how_and_when(service: Service, how: str) -> None:
-    session_id = service.create(("a", b"x"))
+def test_an_ended_session_says_how_and_when(on_both: Service, how: str) -> None:
+    session_id = on_both.create(("a", b"x"))
     if how == "deleted":
-        service.sessions.delete_session(session_id)
+        on_both.sessions.delete_session(session_id)
     elif how == "claimed":
-        service.sessions.claim(session_id, "ended")
+        on_both.sessions.claim(session_id, "ended")
     else:
-        (service.root / session_id / "a").unlink()
-        os.utime(service.root / session_id, (1, 1))
-        service.alter(session_id, last_touch_at=1)
-        assert service.sessions.cleanup_stale_sessions(1) == 1
+        (on_both.root / session_id / "a").unlink()
+        os.utime(on_both.root / session_id, (1, 1))
+        on_both.alter(session_id, last_touch_at=1)
+        assert on_both.sessions.cleanup_stale_sessions(1) == 1
     one = path_of(session_id)
     answers = [
-        service.http.get(one),
-        service.http.head(one),
-        service.http.post(f"{one}/touch"),
-        service.http.post(f"{one}/claim", json={"into": "elsewhere"}),
-        service.http.post(f"{one}/files", files=[("f", ("b", b"x"))]),
-        service.http.put(f"{one}/files/b", content=b"x"),
-        service.http.get(f"{one}/files/a"),
+        on_both.http.get(one),
+        on_both.http.head(one),
+        on_both.http.post(f"{one}/touch"),
+        on_both.http.post(f"{one}/claim", json={"into": "elsewhere"}),
+        on_both.http.post(f"{one}/files", files=[("f", ("b", b"x"))]),
+        on_both.http.put(f"{one}/files/b", content=b"x"),
+        on_both.http.get(f"{one}/files/a"),
     ]
     assert [answer.status_code for answer in answers] == [410] * len(answers)
     assert re.search(rf"{how} at {TIME}", answers[0].json()["detail"])
-    gone = [service.http.delete(one), service.http.delete(f"{one}/files/a")]
+    gone = [on_both.http.delete(one), on_both.http.delete(f"{one}/files/a")]
     assert [answer.status_code for answer in gone] == [404, 404]
-    assert service.http.post(f"{one}/discard").status_code == 404
+    assert on_both.http.post(f"{one}/discard").status_code == 404
 
 
-def test_a_session_of_another_root_is_elsewhere(service: Service) -> None:
-    session_id = service.create()
-    service.alter(session_id, root_id="another")
-    (service.root / session_id).rmdir()
+def test_a_session_of_another_root_is_elsewhere(on_both: Service) -> None:
+    session_id = on_both.create()
+    on_both.alter(session_id, root_id="another")
+    (on_both.root / session_id).rmdir()
     for method, more in (("GET", ""), ("DELETE", ""), ("POST", "/touch"), ("PUT", "/files/a")):
-        answer = service.http.request(method, path_of(session_id) + more)
+        answer = on_both.http.request(method, path_of(session_id) + more)
         assert answer.status_code == 421
         assert session_id not in answer.json()["detail"]
-    assert service.http.post(UPLOAD).status_code == 201
+    assert on_both.http.post(UPLOAD).status_code == 201
 
 
 # Limits

@@ -316,6 +316,19 @@ def test_uploads_that_wait_for_a_locked_directory_keep_nobody_else_waiting(
     assert len(os.listdir(service.root / session_id)) == 60
 
 
+def test_an_upload_into_a_directory_that_stays_locked_is_told_to_come_back(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    session_id = service.create()
+    monkeypatch.setitem(its_place._PATIENCE_S, True, 0.1)
+    with service.sessions.place.hold(session_id, shared=False):
+        answer = service.http.put(path_of(session_id, "files", "a"), content=b"x")
+    assert answer.status_code == 409
+    assert session_id not in answer.json()["detail"]
+    nothing_is_left(service, session_id)
+
+
 def held_by(service: Service, session_id: str) -> list[threading.Thread]:
     """The threads that are about an upload's beginning."""
     import sys
