@@ -69,10 +69,12 @@ class Drained(Response):
     def __init__(self, answer: Response) -> None:
         self.status_code = answer.status_code
         self.body = bytes(answer.body)
-        self.raw_headers = [*answer.raw_headers, (b"connection", b"close")]
+        self.raw_headers = list(answer.raw_headers)
         self.background = None
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["http_version"].startswith("1"):  # later ones have no such header
+            self.raw_headers.append((b"connection", b"close"))
         start = {"type": "http.response.start", "status": self.status_code}
         await send({**start, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})

@@ -107,7 +107,8 @@ def answer_to(request: Request, error: Exception) -> Response:
     if isinstance(error, CoatcheckError):
         return problem(status_of(error, request.method), str(error))
     # The log has the whole of it; the client learns what, but no path of the server's.
-    log.error("%s %s: %r", request.method, request.scope["route"].path, error)
+    route = getattr(request.scope.get("route"), "path", "")
+    log.error("%s %s: %r", request.method, route, error)
     said = getattr(error, "strerror", None) or "an I/O error"
     return problem(status_of(error, request.method), f"The server could not do that: {said}.")
 
@@ -141,7 +142,7 @@ def route_class(stall_s: float = STALL_S) -> type[APIRoute]:
                 except OURS as error:
                     response = answer_to(request, error)
                 except HTTPException as error:
-                    if not isinstance(error.__cause__, (RecursionError, UnicodeDecodeError)):
+                    if not isinstance(error.__cause__, (RecursionError, ValueError)):
                         raise
                     response = problem(422, "The body is no JSON.")  # FastAPI says 400
                 for name, value in ON_EVERY_ANSWER.items():
