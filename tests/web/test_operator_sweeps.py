@@ -166,7 +166,8 @@ def test_orders_that_make_no_sense_are_422(operator: Operator) -> None:
     ):
         answer = operator.order(**wrong)
         assert (answer.status_code, list(answer.json())) == (422, ["detail"])
-    for body in (b"", b"{", b"[]", b"null", b'{"max_age_hours": NaN}'):
+    endless = b'{"of": ' + b"1" * 5000 + b"}"
+    for body in (b"", b"{", b"[]", b"null", b"\xff", endless, b'{"max_age_hours": NaN}'):
         sent = {**AUTH, "Content-Type": "application/json"}
         answer = operator.http.post(f"{OPERATOR}/sweeps", content=body, headers=sent)
         assert answer.status_code == 422
