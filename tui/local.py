@@ -1,0 +1,319 @@
+"""The ledger itself as the dashboard's source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from sqlalchemy import Connection
+
+from ledger import (
+    Actor,
+    CoatcheckError,
+    Guard,
+    Progress,
+    Report,
+    SessionLedger,
+    SessionNotFound,
+    SweepStopped,
+    guards,
+    pages,
+    queries,
+)
+from ledger.health import Health, SweepInfo
+from ledger.models import Record, State
+from ledger.pages import Choice, Watch
+from ledger.plan import Evidence, Kind, Verdict
+from ledger.report import micros
+from ledger.views import Seen
+from tui import words
+from tui.filters import Row
+from tui.source import (
+    Around,
+    Cancel,
+    Cancelled,
+    Clock,
+    Detail,
+    Event,
+    Judgement,
+    Objection,
+    Plan,
+    Reread,
+    View,
+)
+from tui.window import BLOCK, Part, RankWindow, Task, Window
+
+_COUNTED_AT_ONCE = 1000
+
+
+class LocalSource:
+    """One open SessionLedger, which is closed with it. `name` is the root as it was named."""
+
+    sorts = pages.SORTS
+    can_cancel_sweeps = True
+
+    def __init__(self, sessions: SessionLedger) -> None:
+        self.name = str(sessions.settings.root)
+        self._sessions = sessions
+        self._database = sessions.place.database
+        self._root_id = sessions.place.root_id
+        self._watch = Watch(self._database, self._root_id)
+
+    def now(self) -> int:
+        return self._sessions.clock()
+
+    def close(self) -> None:
+        self._watch.close()
+        self._sessions.close()
+
+    @contextmanager
+    def _reading(self, cancel: Cancel | None = None) -> Iterator[Connection]:
+        """One read transaction, which `cancel` interrupts."""
+        with self._database.read() as connection:
+            if cancel is None:
+                yield connection
+                return
+            with cancel.stopping(_interrupter(connection)):
+                yield connection
+
+    # A list of sessions
+
+    def open(self, view: View, cancel: Cancel, *, at_end: bool = False) -> Window:
+        """Its first rows at once; how many there are beyond a thousand may have to be counted."""
+        choice = self._choice(view)
+        with self._plainly(cancel), self._reading(cancel) as connection:
+            most = None if at_end else _COUNTED_AT_ONCE + 1
+            total = pages.count(connection, self._root_id, choice, most)
+            exact = at_end or total <= _COUNTED_AT_ONCE
+            window = RankWindow(total if exact else _COUNTED_AT_ONCE, exact=exact)
+            last = total - 1 if at_end else 0
+            self._fill(connection, window, choice, last - BLOCK if at_end else 0, last)
+        return window
+
+    def load(self, view: View, task: Task, cancel: Cancel) -> Part:
+        with self._plainly(cancel), self._reading(cancel) as connection:
+            return self._load(connection, self._choice(view), task)
+
+    def _load(self, connection: Connection, choice: Choice, task: Task) -> Part:
+        found = pages.stretch(connection, self._root_id, choice, task.stretch)
+        return Part(task.number, [self._row(record, choice.sort) for record in found])
+
+    def _fill(
+        self, connection: Connection, window: RankWindow, choice: Choice, first: int, last: int
+    ) -> None:
+        for task in window.tasks(first, last):
+            window.put(self._load(connection, choice, task))
+
+    def count(self, view: View, cancel: Cancel) -> int | None:
+        with self._plainly(cancel), self._reading(cancel) as connection:
+            return pages.count(connection, self._root_id, self._choice(view))
+
+    def reread(self, view: View, around: Around, cancel: Cancel) -> Reread:
+        """In one read transaction, so that total, rank and rows are of one moment."""
+        choice = self._choice(view)
+        with self._plainly(cancel), self._reading(cancel) as connection:
+            again = RankWindow(pages.count(connection, self._root_id, choice), exact=True)
+            rank, row = around.rank, None
+            if around.row is not None:
+                found = pages.find(connection, self._root_id, choice, around.row.id)
+                row = self._row(found, view.sort) if found else None
+                rank = pages.rank(connection, self._root_id, choice, (row or around.row).key)
+            rank = max(0, min(rank, again.total - 1))
+            if row is not None:
+                again.anchor(rank, row.key)
+            top = max(0, rank - around.above)
+            self._fill(connection, again, choice, top, top + around.height)
+            if around.row is not None and row is None:
+                record = queries.record_of(connection, self._root_id, around.row.id)
+                ended = self._row(record, view.sort) if record else None
+                return Reread(again, rank, None, ended)
+        return Reread(again, rank, row)
+
+    def version(self) -> Hashable:
+        return self._watch.version()
+
+    def _choice(self, view: View) -> Choice:
+        max_age = self._sessions.settings.max_age_us
+        return view.filter.choice(view.sort, self.now(), max_age, down=view.down)
+
+    @contextmanager
+    def _plainly(self, cancel: Cancel) -> Iterator[None]:
+        """What fails because it was interrupted was cancelled."""
+        try:
+            yield
+        except CoatcheckError:
+            if cancel.asked:
+                raise Cancelled from None
+            raise
+
+    def _row(self, record: Record, sort: str = "created_at") -> Row:
+        session = self._sessions.session_of(record)
+        return Row(
+            id=record.session_id,
+            label=record.label,
+            state=str(record.state),
+            origin=str(record.origin),
+            created_at=record.created_at,
+            last_touch_at=record.last_touch_at,
+            expires_at=record.last_touch_at + self._sessions.settings.max_age_us,
+            bytes=record.bytes,
+            files=record.files,
+            path=session.path,
+            ended_at=record.ended_at,
+            ended_by=record.ended_by,
+            ended_why=record.ended_why,
+            key=pages.key_of(record, sort),
+        )
+
+    # One session
+
+    def look(self, session_id: str) -> Row | None:
+        with self._reading() as connection:
+            record = queries.record_of(connection, self._root_id, session_id)
+        if record is not None:
+            return self._row(record)
+        with suppress(SessionNotFound):
+            return self._unrecorded(self._sessions.judge(session_id)[0])
+        return None
+
+    def detail(self, session_id: str) -> Detail:
+        """A session that only the disk knows is shown as what it would be adopted as."""
+        seen = Seen.of(self._sessions, session_id)
+        evidence = seen.evidence
+        disk, judgement = _disk_clock(evidence), _judgement(seen.verdict)
+        if evidence.disk.kind is Kind.ABSENT and seen.trash:
+            entry = seen.trash[0]
+            disk = Clock("in the trash", entry.last_activity, entry.files, entry.bytes)
+            judgement = Judgement(entry.finding, str(entry.action), entry.why)
+        return Detail(
+            row=self._row(evidence.row) if evidence.row else self._unrecorded(evidence),
+            ledger=_ledger_clock(evidence),
+            disk=disk,
+            judgement=judgement,
+            files=[(file.name, file.bytes) for file in seen.files],
+            events=[event_of(event) for event in seen.events],
+            note="" if seen.files else _why_no_files(evidence),
+        )
+
+    def _unrecorded(self, evidence: Evidence) -> Row:
+        disk = evidence.disk
+        if disk.kind is Kind.ABSENT:
+            raise SessionNotFound(evidence.session_id)
+        at = disk.mtime or self.now()
+        return Row(
+            evidence.session_id,
+            None,
+            "unrecorded",
+            words.NOTHING,
+            at,
+            at,
+            at + self._sessions.settings.max_age_us,
+            disk.bytes,
+            disk.files,
+            self._sessions.place.root.path_of(evidence.session_id),
+        )
+
+    def delete(self, session_id: str) -> bool:
+        return self._sessions.delete_session(session_id, by=Actor.OPERATOR)
+
+    def touch(self, session_id: str) -> None:
+        self._sessions.touch(session_id, by=Actor.OPERATOR)
+
+    def restore(self, session_id: str) -> None:
+        self._sessions.restore(session_id, by=Actor.OPERATOR)
+
+    # The sweep
+
+    def report(self, progress: Progress) -> Report:
+        return self._sessions.report(progress=progress)
+
+    def dry_run(self, max_age_hours: float | None, progress: Progress) -> Plan:
+        report = self._sessions.dry_run(max_age_hours, by=Actor.OPERATOR, progress=progress)
+        return Plan(report, tuple(self._objections(report)), report.sweep_id)
+
+    def _objections(self, report: Report) -> Iterator[Objection]:
+        """The guards that would stop a sweep of this report, asked ahead."""
+        place = self._sessions.place
+        if why := guards.clock_problem(place):
+            said = f"The clock is not trusted: {why}. Until it is, sweeps only report."
+            yield Objection(Guard.CLOCK, said, "the clock is right")
+        accepted = guards.accepted_max_age(place)
+        if report.max_age_us < accepted:
+            try:
+                guards.check_brake(report, accepted, place.settings.brake, self.now())
+            except SweepStopped as stop:
+                yield Objection(Guard.BRAKE, str(stop), "past the brake")
+
+    def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report:
+        return self._sessions.sweep(
+            plan.report,
+            past_the_brake=Guard.BRAKE in overridden,
+            trust_clock=Guard.CLOCK in overridden,
+            by=Actor.OPERATOR,
+            progress=progress,
+        )
+
+    # History and health
+
+    def sweeps(self, most: int) -> list[SweepInfo]:
+        with self._reading() as connection:
+            found = queries.sweeps(connection, self._root_id, most=most)
+        return [SweepInfo.of(row) for row in found]
+
+    def events(self, most: int, before: int | None = None) -> list[Event]:
+        with self._reading() as connection:
+            found = queries.events(connection, self._root_id, before=before, most=most)
+        return [_event(row) for row in found]
+
+    def health(self) -> Health:
+        return self._sessions.health()
+
+
+def _interrupter(connection: Connection) -> Callable[[], None]:
+    """What makes the connection's query fail, called from another thread."""
+    driver: Any = connection.connection.driver_connection
+    stop: Callable[[], None] = driver.interrupt if hasattr(driver, "interrupt") else driver.cancel
+    return stop
+
+
+def _event(row: Any) -> Event:
+    return Event(row.event_id, row.at, row.session, row.from_state, row.to_state, row.by, row.why)
+
+
+def event_of(told: dict[str, Any]) -> Event:
+    """An event from its JSON."""
+    before, after = told["from"], told["to"]
+    at = micros(told["at"])
+    return Event(told["event_id"], at, told["session"], before, after, told["by"], told["why"])
+
+
+def _judgement(verdict: Verdict | None) -> Judgement | None:
+    if verdict is None:
+        return None
+    return Judgement(verdict.finding, str(verdict.action), verdict.why)
+
+
+def _ledger_clock(evidence: Evidence) -> Clock:
+    row = evidence.row
+    if row is None:
+        return Clock("no row")
+    return Clock(str(row.state), row.last_touch_at, row.files, row.bytes)
+
+
+def _disk_clock(evidence: Evidence) -> Clock:
+    disk = evidence.disk
+    if disk.kind is Kind.DIRECTORY:
+        return Clock("in use" if disk.in_use else "directory", disk.mtime, disk.files, disk.bytes)
+    return Clock("no directory" if disk.kind is Kind.ABSENT else f"{disk.kind}: {disk.what}")
+
+
+def _why_no_files(evidence: Evidence) -> str:
+    row = evidence.row
+    if row is not None and row.state == State.CLAIMED:
+        return "Its files went with the claim."
+    if evidence.disk.kind is Kind.ABSENT:
+        return "Nothing of it is in the root."
+    if evidence.disk.kind is Kind.DIRECTORY:
+        return "No files."
+    return f"Its files cannot be read: {evidence.disk.what}"

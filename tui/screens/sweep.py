@@ -1,0 +1,301 @@
+"""The sweep: a dry run first, then exactly that list, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Button, Input, Label, Static
+
+from ledger import Action, Finding, Guard, Progress, Report
+from tui import words
+from tui.commands import SWEEP, bindings_for
+from tui.deeds import Deeds
+from tui.findings import Findings, about, totals
+from tui.page import Page, dashboard
+from tui.progress import ProgressLine
+from tui.screens.confirm import Confirm
+from tui.screens.session import SessionPage
+from tui.source import FAILURES, Objection, Plan
+
+
+class SweepPage(Deeds, Page):
+    """Nothing is swept that was not listed here, and confirmed."""
+
+    place = SWEEP
+    BINDINGS: ClassVar[list[BindingType]] = list(bindings_for(SWEEP))
+    AUTO_FOCUS = "#dry-run"
+
+    @dataclass
+    class Planned(Message):
+        plan: Plan
+
+    @dataclass
+    class Swept(Message):
+        result: Report
+
+    @dataclass
+    class Looked(Message):
+        """What is there after the sweep, what waits in the trash above all."""
+
+        report: Report
+
+    @dataclass
+    class Failed(Message):
+        what: str
+        error: Exception
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan: Plan | None = None
+        self.running: Progress | None = None
+        self._root = ""
+
+    def body(self) -> ComposeResult:
+        with Horizontal(id="controls"):
+            yield Button("Dry run", id="dry-run", variant="primary", compact=True)
+            yield Label(" by a max age of ")
+            yield Input(
+                placeholder="the setting's",
+                id="hours",
+                compact=True,
+                type="number",
+                valid_empty=True,
+            )
+            yield Label(" hours ")
+            yield Button("Sweep this list", id="sweep", variant="error", compact=True)
+            yield Button("Cancel", id="stop", compact=True)
+        yield Static(_BEFORE, id="summary")
+        yield ProgressLine()
+        yield Findings(id="findings")
+        yield Static(id="about")
+
+    def on_mount(self) -> None:
+        self._show_buttons()
+
+    def _show_buttons(self) -> None:
+        acts = not dashboard(self).read_only
+        self.query_one("#dry-run").disabled = self.running is not None
+        self.query_one("#sweep").display = acts
+        self.query_one("#sweep").disabled = self.plan is None or self.running is not None
+        self.query_one("#stop").display = self.running is not None
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        actions = {"dry-run": self.dry_run, "sweep": self.action_sweep, "stop": self.action_stop}
+        actions[event.button.id or "stop"]()
+
+    # The dry run
+
+    def dry_run(self) -> None:
+        if self.running is None:
+            hours = self.query_one("#hours", Input).value
+            self.plan = None
+            self._plan(float(hours) if hours else None, self._begin("Dry run"))
+
+    def on_input_submitted(self) -> None:
+        self.dry_run()
+
+    @work(thread=True, group="sweep", exit_on_error=False)
+    def _plan(self, max_age_hours: float | None, progress: Progress) -> None:
+        try:
+            plan = self.source.dry_run(max_age_hours, progress)
+            self.post_message(self.Planned(plan))
+        except FAILURES as error:
+            self.post_message(self.Failed("No dry run", error))
+
+    def on_sweep_page_planned(self, message: Planned) -> None:
+        cancelled = self._end()
+        if cancelled:
+            self._say(Content("The dry run was cancelled; nothing was looked at to its end."))
+            return
+        self.plan = message.plan
+        self._root = message.plan.report.root
+        self._show_buttons()
+        self._say(_planned(message.plan))
+        findings = self.query_one(Findings)
+        findings.show_report(message.plan.report)
+        findings.focus()
+
+    # The sweep
+
+    def action_sweep(self) -> None:
+        if self.plan is None:
+            self.notify("A dry run comes first: it makes the list that is swept.")
+        elif self.running is None:
+            self._override(self.plan, list(self.plan.objections), frozenset())
+
+    def _override(
+        self, plan: Plan, left: Sequence[Objection], overridden: frozenset[Guard]
+    ) -> None:
+        """Each guard that objects is overridden by its own words, or not at all."""
+        if not left:
+            self._ask(plan, overridden)
+            return
+        first, *rest = left
+        if first.typed is None:
+            self.notify(first.why, title="Stopped by a guard", severity="error", markup=False)
+            return
+        dialog = Confirm(
+            f"The {first.guard} says no", [first.why], yes="Override it", typed=first.typed
+        )
+        self.app.push_screen(
+            dialog,
+            lambda yes: self._override(plan, rest, overridden | {first.guard}) if yes else None,
+        )
+
+    def _ask(self, plan: Plan, overridden: frozenset[Guard]) -> None:
+        many = words.count(_going(plan.report), "session")
+        dialog = Confirm(
+            "Sweep exactly this list?",
+            [
+                *totals(plan.report).plain.split("\n"),
+                "",
+                "Each is looked at again first: what was used since the dry run stays.",
+            ],
+            yes=f"Sweep {many}",
+        )
+        self.app.push_screen(dialog, lambda yes: self._start(plan, overridden) if yes else None)
+
+    def _start(self, plan: Plan, overridden: frozenset[Guard]) -> None:
+        self.plan = None  # a list is carried out once
+        self._sweep(plan, overridden, self._begin("Sweeping"))
+
+    @work(thread=True, group="sweep", exit_on_error=False)
+    def _sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> None:
+        try:
+            self.post_message(self.Swept(self.source.sweep(plan, overridden, progress)))
+            if not progress.cancel.is_set():
+                self.post_message(self.Looked(self.source.report(Progress())))
+        except FAILURES as error:
+            self.post_message(self.Failed("Not swept", error))
+
+    def on_sweep_page_swept(self, message: Swept) -> None:
+        cancelled = self._end()
+        self._say(_swept(message.result, cancelled=cancelled))
+        self.query_one(Findings).show_report(message.result)
+        self.query_one("#dry-run").focus()
+        dashboard(self).ask_health()
+
+    def on_sweep_page_looked(self, message: Looked) -> None:
+        if self.plan is None and self.running is None:
+            self._root = message.report.root
+            self.query_one(Findings).show_report(message.report)
+
+    def on_sweep_page_failed(self, message: Failed) -> None:
+        self._end()
+        said = f"{message.what}: {words.failure(message.error)}"
+        self._say(Content(said).stylize("bold $text-error"))
+        self.query_one("#dry-run").focus()
+
+    # A run
+
+    def _begin(self, verb: str) -> Progress:
+        self.running = Progress()
+        dashboard(self).stops_at_exit(self.running.cancel)
+        self.query_one(ProgressLine).watch_run(verb, self.running)
+        self.query_one(Findings).focus()
+        self._show_buttons()
+        return self.running
+
+    def _end(self) -> bool:
+        """Whether the run that ends was cancelled."""
+        cancelled = self.running is not None and self.running.cancel.is_set()
+        self.running = None
+        self.query_one(ProgressLine).watch_run("", None)
+        self._show_buttons()
+        return cancelled
+
+    def action_stop(self) -> None:
+        if self.running is None:
+            self.notify("Nothing is running.")
+        elif not self.source.can_cancel_sweeps:
+            self.notify("The service ends what it has begun; only its own stop cuts it short.")
+        else:
+            self.running.cancel.set()
+
+    def _say(self, said: Content) -> None:
+        self.query_one("#summary", Static).update(said)
+
+    # The list
+
+    def on_rows_moved(self) -> None:
+        row = self.query_one(Findings).current
+        self.query_one("#about", Static).update(about(row, self._root))
+
+    def on_rows_opened(self) -> None:
+        entry = self.query_one(Findings).entry
+        if entry is not None and entry.session_id:
+            self.app.push_screen(SessionPage(entry.session_id))
+
+    def action_refresh_now(self) -> None:
+        super().action_refresh_now()
+        self.dry_run()
+
+    def action_restore(self) -> None:
+        entry = self.query_one(Findings).entry
+        if entry is None or entry.finding is not Finding.WAITING or not entry.session_id:
+            self.notify("Only what waits in the trash can be restored.", severity="warning")
+        else:
+            self.restore(entry.session_id)
+
+    def restored(self) -> None:
+        self.plan = None
+        self._look()
+
+    @work(thread=True, group="sweep", exit_on_error=False)
+    def _look(self) -> None:
+        try:
+            self.post_message(self.Looked(self.source.report(Progress())))
+        except FAILURES as error:
+            self.post_message(self.Failed("No report", error))
+
+    def action_copy_id(self) -> None:
+        entry = self.query_one(Findings).entry
+        if entry is not None and entry.session_id:
+            self.copy(entry.session_id)
+
+    def action_copy_path(self) -> None:
+        if (entry := self.query_one(Findings).entry) is not None:
+            self.copy(entry.path)
+
+
+_BEFORE = (
+    "A dry run lists what a sweep would do, and does nothing. Then that very list can be swept."
+)
+
+
+def _going(report: Report) -> int:
+    return sum(entry.action is Action.SET_ASIDE for entry in report.entries)
+
+
+def _planned(plan: Plan) -> Content:
+    by = f"Judged by {words.hours(plan.report.max_age_us)}. "
+    parts = [totals(plan.report), Content(by)]
+    for objection in plan.objections:
+        said = Content(f"✖ {objection.guard}: {words.shown(objection.why)}")
+        parts.append(said.stylize("bold $text-error"))
+    if not plan.objections:
+        parts[-1] = Content(by + "No guard objects.")
+    return Content("\n").join(parts)
+
+
+def _swept(result: Report, *, cancelled: bool) -> Content:
+    """What came of it."""
+    said = [
+        Content.assemble(
+            ("Stopped. " if cancelled else "Swept. ", "bold"),
+            f"{words.count(result.removed, 'session')} removed, {result.waiting:,} of them wait in "
+            f"the trash; {result.changed:,} were no longer as listed and stayed.",
+        )
+    ]
+    if result.failed:
+        lines = [f"✖ {result.failed:,} failed:", *result.failures[:3]]
+        said += [Content(words.shown(line)).stylize("bold $text-error") for line in lines]
+    return Content("\n").join(said)
