@@ -8,10 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from ledger import moves, removal, system
-from ledger.disk import Root, open_directory
+from ledger.disk import Root, inode_of, open_directory
 from ledger.errors import UsageError
 
 _PROBE = "probe-"
+ELSEWHERE = (
+    "the claims directory leads elsewhere than when coatcheck started: put it back, or restart"
+)
 
 
 def check_name(name: str, what: str) -> str:
@@ -31,17 +34,14 @@ def check_name(name: str, what: str) -> str:
 
 
 class Claims:
-    """The directory below which claimed sessions are moved, opened when first needed."""
+    """The directory below which claimed sessions are moved."""
 
     def __init__(self, path: Path, root: Root) -> None:
         self.path = os.path.abspath(path)
+        self._real = os.path.realpath(path)
         self._root = root
-        self._fds: list[int] = []
+        self._durable: tuple[int, int] | None = None
         self._trouble: list[str | None] = []
-
-    def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
 
     def destination(self, into: str | os.PathLike[str]) -> str:
         """`into`, a name or a path below the claims directory, as a path relative to it.
@@ -57,40 +57,46 @@ class Claims:
             raise UsageError(f"A claim must lie below {self.path}; {given} does not.")
         return "/".join(check_name(part, "Each part of the claim's path") for part in parts)
 
-    def open_parent(self, destination: str) -> tuple[int, str]:
+    def open_parent(self, destination: str, *, make: bool = False) -> tuple[int, str]:
         """The directory in which the destination stands, open, and its name there.
 
-        Made where it is missing; never reached through a link. Raises UsageError, OSError.
+        Never reached through a link or a mount. Raises OSError: NotADirectoryError for a part that
+        is none, FileNotFoundError for one that is missing and shall not be made.
         """
-        fd = os.dup(self._top())
+        fd = self._open()
         *parents, name = destination.split("/")
         for part in parents:
-            try:
-                fd = _step(fd, part)
-            except NotADirectoryError:
-                raise UsageError(f"{part} in the claim's path is no directory.") from None
+            fd = _step(fd, part, make=make)
         return fd, name
 
     def inode_at(self, destination: str) -> str | None:
         """The inode of what stands at the destination; None when nothing does."""
         try:
             parent, name = self.open_parent(destination)
-        except (OSError, UsageError):
+        except OSError:
             return None
         try:
-            return str(os.stat(name, dir_fd=parent, follow_symlinks=False).st_ino)
-        except FileNotFoundError:
-            return None
+            return inode_of(name, parent)
         finally:
             os.close(parent)
 
-    def _top(self) -> int:
-        if not self._fds:
-            os.makedirs(self.path, exist_ok=True)
+    def _open(self) -> int:
+        """Anew each time: a claim is where it says, whatever became of the directory before."""
+        if os.path.realpath(self.path) != self._real:
+            raise OSError(errno.ESTALE, ELSEWHERE)
+        os.makedirs(self.path, exist_ok=True)
+        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._make_durable(os.fstat(fd))
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def _make_durable(self, facts: os.stat_result) -> None:
+        if self._durable != (facts.st_dev, facts.st_ino):
             system.fsync_entry(self.path)
-            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._fds.append(fd)  # of two threads at once, the first to come is used
-        return self._fds[0]
+            self._durable = (facts.st_dev, facts.st_ino)
 
     @property
     def trouble(self) -> str | None:
@@ -101,19 +107,33 @@ class Claims:
 
     def problem(self) -> str | None:
         """Why nothing can be claimed, found by a real rename; None when claiming works."""
+        try:
+            top = self._open()
+        except OSError as error:
+            return self._unusable(error)
+        try:
+            return self._problem_with(top)
+        finally:
+            os.close(top)
+
+    def _problem_with(self, top: int) -> str | None:
         name = _PROBE + moves.new_id(16)
         try:
-            top = self._top()
             os.mkdir(name, 0o700, dir_fd=self._root.incoming)
         except OSError as error:
-            return f"{self.path} cannot be used for claims: {error.strerror}."
+            return self._unusable(error)
         try:
             moves.probe(self._root, name, top)
         except OSError as error:
-            removal.remove_empty_directory(name, dir_fd=self._root.incoming)
+            with suppress(OSError):
+                removal.remove_empty_directory(name, dir_fd=self._root.incoming)
             return self._why(error)
-        removal.remove_empty_directory(name, dir_fd=top)
+        with suppress(OSError):  # an empty directory stays; claiming works
+            removal.remove_empty_directory(name, dir_fd=top)
         return None
+
+    def _unusable(self, error: OSError) -> str:
+        return f"{self.path} cannot be used for claims: {error.strerror}."
 
     def _why(self, error: OSError) -> str:
         if error.errno == errno.EXDEV:
@@ -125,11 +145,12 @@ class Claims:
         return f"Nothing can be claimed into {self.path}: {error.strerror}."
 
 
-def _step(fd: int, part: str) -> int:
+def _step(fd: int, part: str, *, make: bool) -> int:
     try:
-        with suppress(FileExistsError):
-            os.mkdir(part, dir_fd=fd)
-        system.fsync_dir(fd)  # whoever made it, a power cut must not take a claim in it away
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(part, dir_fd=fd)
+            system.fsync_dir(fd)  # whoever made it, a power cut must not take a claim in it away
         return open_directory(part, dir_fd=fd)
     finally:
         os.close(fd)

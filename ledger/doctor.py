@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -217,13 +217,10 @@ def _claims(patient: Patient) -> Checks:
             said = f"{path} would lie on another disk than the root, so nothing can be claimed."
             yield Check("claims", Status.BAD, said, "Set COATCHECK_CLAIMS to the root's disk.")
         return
-    with ExitStack() as stack:
-        claims = Claims(path, patient.root)
-        stack.callback(claims.close)
-        if problem := claims.problem():
-            yield Check("claims", Status.BAD, problem)
-        else:
-            yield Check("claims", Status.OK, f"A trial directory moved to {path} in one step.")
+    if problem := Claims(path, patient.root).problem():
+        yield Check("claims", Status.BAD, problem)
+    else:
+        yield Check("claims", Status.OK, f"A trial directory moved to {path} in one step.")
 
 
 def _disk(patient: Patient) -> Checks:

@@ -24,6 +24,7 @@ from ledger.errors import (
     SessionEnded,
     SessionError,
     SessionNotFound,
+    UsageError,
 )
 from ledger.models import ENDED, Actor, Origin, Record, State, short
 from ledger.place import Place
@@ -216,10 +217,22 @@ def _raise_for_claim(place: Place, row: Record, now: int, by: Actor) -> None:
     touch(place, row.session_id, now, by)
 
 
+def _open_parent(place: Place, destination: str) -> tuple[int, str]:
+    try:
+        return place.claims.open_parent(destination, make=True)
+    except NotADirectoryError as error:
+        said = f"{error.filename} in the claim's path is no directory, or on another mount."
+        raise UsageError(said) from None
+    except OSError as error:
+        if trouble := place.claims.problem():
+            raise ClaimsUnavailable(trouble) from error
+        raise
+
+
 def _claim_active(
     place: Place, row: Record, destination: str, clock: Callable[[], int], by: Actor
 ) -> Record | None:
-    parent, name = place.claims.open_parent(destination)
+    parent, name = _open_parent(place, destination)
     try:
         with place.hold(row.session_id, shared=False) as fd:
             inode = str(os.fstat(fd).st_ino)
@@ -255,8 +268,11 @@ def _claim_failed(
         return _changing(claiming.session_id)
     if isinstance(error, FileExistsError):
         return NameTaken(f"The claims directory already has a '{destination}'.")
-    trouble = place.claims.problem()
-    return ClaimsUnavailable(trouble) if trouble else error
+    if trouble := place.claims.problem():
+        return ClaimsUnavailable(trouble)
+    if error.errno == errno.EXDEV:
+        return SessionError(f"The session cannot be claimed: {error.strerror} inside it.")
+    return error
 
 
 # Delete

@@ -33,7 +33,6 @@ class Place:
     root_id: str
 
     def close(self) -> None:
-        self.claims.close()
         self.root.close()
         self.database.close()
 

@@ -7,13 +7,13 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 
 from sqlalchemy import delete, select
 
 from ledger import moves, queries, removal, states, system
-from ledger.disk import TrashName, newer_than, open_directory
+from ledger.disk import TrashName, inode_of, newer_than, open_directory
 from ledger.errors import CoatcheckError
 from ledger.models import ENDED, EVENTS, SESSIONS, SWEEPS, Actor, Record, State
 from ledger.place import Place
@@ -53,33 +53,37 @@ def finish_session(place: Place, record: Record, now: int) -> Outcome:
 
 def _finish_claim(place: Place, record: Record, now: int) -> Outcome:
     """Forward only where the destination is the very directory that was claimed; else back."""
-    parent, name = place.claims.open_parent(record.destination or "")
-    try:
-        fd = _open_claimed(place, record, parent, name)
-        try:
-            if fd is not None and not system.lock_exclusive(fd):
+    with ExitStack() as stack:
+        destination = _open_destination(place, record, stack)
+        fd = _open_claimed(record, destination, (record.session_id, place.root.fd))
+        if fd is not None:
+            stack.callback(os.close, fd)
+            if not system.lock_exclusive(fd):
                 return Outcome.IN_USE
-            if _is_inode(name, parent, record.inode):
-                system.fsync_dir(parent)
-                system.fsync_dir(place.root.fd)
-                return _move(
-                    place, record, State.CLAIMED, "its interrupted claim was finished", now
-                )
-            why = "its interrupted claim was taken back"
-            return _move(place, record, State.ACTIVE, why, now, destination=None)
-        finally:
-            if fd is not None:
-                os.close(fd)
-    finally:
-        os.close(parent)
+        if destination and _is_inode(*destination, record.inode):
+            system.fsync_dir(destination[1])
+            system.fsync_dir(place.root.fd)
+            return _move(place, record, State.CLAIMED, "its interrupted claim was finished", now)
+        why = "its interrupted claim was taken back"
+        return _move(place, record, State.ACTIVE, why, now, destination=None)
 
 
-def _open_claimed(place: Place, record: Record, parent: int, name: str) -> int | None:
+def _open_destination(place: Place, record: Record, stack: ExitStack) -> tuple[str, int] | None:
+    """Its name, and where that stands; None where no way leads there any more."""
+    try:
+        parent, name = place.claims.open_parent(record.destination or "")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    stack.callback(os.close, parent)
+    return name, parent
+
+
+def _open_claimed(record: Record, *places: tuple[str, int] | None) -> int | None:
     """The directory being claimed, where it stands: at its destination, or still in the root."""
-    for folder, entry in ((parent, name), (place.root.fd, record.session_id)):
-        if _is_inode(entry, folder, record.inode):
-            with suppress(FileNotFoundError):
-                return open_directory(entry, dir_fd=folder)
+    for place in places:
+        if place and _is_inode(*place, record.inode):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return open_directory(place[0], dir_fd=place[1])
     return None
 
 
@@ -405,7 +409,4 @@ def exists(name: str, dir_fd: int) -> bool:
 
 
 def _is_inode(name: str, dir_fd: int, inode: str | None) -> bool:
-    try:
-        return str(os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino) == inode
-    except FileNotFoundError:
-        return False
+    return inode is not None and inode_of(name, dir_fd) == inode

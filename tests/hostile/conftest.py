@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.hostile.places import fingerprint
 from tests.hostile.trash import Trash, fill, open_fds, seen
 from tests.ledger.conftest import clock, empty_ledger, world
 
-__all__ = ["clock", "empty_ledger", "outside", "trash", "world"]
+__all__ = ["clock", "empty_ledger", "outside", "trash", "untouched", "world"]
 
 
 @pytest.fixture
@@ -21,6 +22,16 @@ def trash(tmp_path: Path) -> Iterator[Trash]:
     yield Trash(tmp_path / "trash", fd)
     assert open_fds() == before
     os.close(fd)
+
+
+@pytest.fixture
+def untouched(tmp_path: Path) -> Iterator[Path]:
+    """A full directory that nobody may have touched when the test ends, not even its ctimes."""
+    place = fill(tmp_path / "untouched")
+    fill(place / "deeper")
+    before = fingerprint(place)
+    yield place
+    assert fingerprint(place) == before
 
 
 @pytest.fixture

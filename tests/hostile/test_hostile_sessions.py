@@ -3,12 +3,10 @@ ever touched, what cannot be removed is reported with its reason, and the rest g
 
 from __future__ import annotations
 
-import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,85 +17,39 @@ from ledger import (
     SessionLedger,
     SessionNotFound,
     moves,
-    system,
+)
+from tests.hostile.places import (
+    OLD,
+    YOUNG,
+    fingerprint,
+    identity,
+    in_own_mounts,
+    needs_mounts,
+    put,
+    without_rights,
 )
 from tests.hostile.test_removal_races import exchange
 from tests.hostile.trash import fill
 from tests.hostile.worlds import (
     bind,
-    enter_own_mounts,
-    in_child,
     mayhem,
     mount_tmpfs,
-    needs_root,
 )
 from tests.ledger.world import World, around, entry_of
-
-OLD, YOUNG = 30, 1  # hours
-CAPABILITIES_V3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody brings back what is gone here, so it need not be waited for."""
-    monkeypatch.setattr("ledger.place._ABSENCE_S", 0.02)
-
-
-@pytest.fixture
-def outside(tmp_path: Path) -> Iterator[Path]:
-    """A full directory that nobody may have touched when the test ends, not even its ctimes."""
-    place = fill(tmp_path / "outside")
-    fill(place / "deeper")
-    before = fingerprint(place)
-    yield place
-    assert fingerprint(place) == before
-
-
-def fingerprint(top: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything that could have changed in a place, but for when it was read."""
-    found: dict[str, tuple[Any, ...]] = {}
-    for path in [top, *sorted(top.rglob("*"))]:
-        content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-        found[str(path.relative_to(top))] = (*identity(path), content)
-    return found
-
-
-def identity(path: Path) -> tuple[int, ...]:
-    """All that the system tells of it, but for when it was read."""
-    facts = path.lstat()
-    kept = (facts.st_mode, facts.st_uid, facts.st_ino, facts.st_nlink, facts.st_size)
-    return (*kept, facts.st_mtime_ns, facts.st_ctime_ns)
-
-
-def needs_mounts(test: Any) -> Any:
-    """Only root may mount, and in some containers not even root."""
-    return needs_root(pytest.mark.may_skip(test))
-
-
-def in_own_mounts(world: World, act: Callable[[], Any]) -> Any:
-    """Does `act` in a child whose mounts nobody else sees, with a ledger opened there."""
-
-    def child() -> Any:
-        enter_own_mounts()
-        with world.open() as world.sessions:
-            return act()
-
-    return in_child(child)
-
 
 # -- What took a session's place
 
 
-def put_a_link(at: Path, outside: Path) -> None:
-    at.symlink_to(outside)
+def put_a_link(at: Path, untouched: Path) -> None:
+    at.symlink_to(untouched)
 
 
-def put_a_bind_mount(at: Path, outside: Path) -> None:
+def put_a_bind_mount(at: Path, untouched: Path) -> None:
     at.mkdir()
-    bind(outside, at)
+    bind(untouched, at)
 
 
-def put_a_tmpfs(at: Path, outside: Path) -> None:
+def put_a_tmpfs(at: Path, untouched: Path) -> None:
     at.mkdir()
     mount_tmpfs(at)
     fill(at)
@@ -135,10 +87,10 @@ def no_request_reaches_it(world: World, name: str, row: str) -> None:
     assert os.listdir(world.claims) == []
 
 
-def check_taken(world: World, put: Callable[[Path, Path], None], row: str, outside: Path) -> None:
+def check_taken(world: World, put: Callable[[Path, Path], None], row: str, untouched: Path) -> None:
     name = a_name_to_take(world, row)
     path = world.root / name
-    put(path, outside)
+    put(path, untouched)
     before = identity(path)
     facts = fingerprint(path) if path.is_dir() else {}
     assert world.sessions.sweep().removed == 0
@@ -159,32 +111,21 @@ each_row = pytest.mark.parametrize("row", ["live", "stale", "ended", "no row"])
 
 @each_row
 def test_a_link_in_a_sessions_place_stays_and_leads_nowhere(
-    row: str, world: World, outside: Path
+    row: str, world: World, untouched: Path
 ) -> None:
-    check_taken(world, put_a_link, row, outside)
+    check_taken(world, put_a_link, row, untouched)
 
 
 @needs_mounts
 @each_row
 @pytest.mark.parametrize("put", [put_a_bind_mount, put_a_tmpfs])
 def test_a_mount_in_a_sessions_place_stays_and_is_not_entered(
-    put: Callable[[Path, Path], None], row: str, world: World, outside: Path
+    put: Callable[[Path, Path], None], row: str, world: World, untouched: Path
 ) -> None:
-    in_own_mounts(world, lambda: check_taken(world, put, row, outside))
+    in_own_mounts(world, lambda: check_taken(world, put, row, untouched))
 
 
 # -- Rights
-
-
-def without_rights(world: World, act: Callable[[], Any]) -> Any:
-    """Does `act` in a child that may do what the modes allow its user, and no more."""
-
-    def child() -> Any:
-        ctypes.CDLL(None, use_errno=True).capset(CAPABILITIES_V3, (ctypes.c_uint32 * 6)())
-        with world.open() as world.sessions:
-            return act()
-
-    return in_child(child)
 
 
 def close(world: World, session_id: str, mode: int) -> None:
@@ -253,7 +194,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("act", "moment"), MOMENTS)
 def test_a_session_swapped_for_a_link_at_the_worst_moment_leads_nowhere(
-    act: str, moment: str, world: World, outside: Path
+    act: str, moment: str, world: World, untouched: Path
 ) -> None:
     world.sessions.claim(world.create(), "first")  # so that claiming is known to work,
     world.sessions.sweep()  # and all that is opened once is open
@@ -262,12 +203,12 @@ def test_a_session_swapped_for_a_link_at_the_worst_moment_leads_nowhere(
 
     def swap() -> None:
         path.rename(away)
-        path.symlink_to(outside)
+        path.symlink_to(untouched)
 
     with around(moment, before=swap) as swapped, suppress(CoatcheckError):
         ACTS[act](world.sessions, session_id)
     assert swapped
-    assert os.readlink(path) == str(outside)
+    assert os.readlink(path) == str(untouched)
     link = identity(path)
     assert sorted(os.listdir(world.claims)) == ["first"]
     world.reopen().sweep()
@@ -281,18 +222,18 @@ def test_a_session_swapped_for_a_link_at_the_worst_moment_leads_nowhere(
 
 @pytest.mark.parametrize("by_user", [True, False])
 def test_a_link_that_got_into_the_trash_instead_of_its_session_goes_back(
-    by_user: bool, world: World, outside: Path
+    by_user: bool, world: World, untouched: Path
 ) -> None:
     """What a crash between a rename and its check may leave."""
     name = str(moves.trash_name("session", by_user=by_user, seen=1))
-    (world.trash / name).symlink_to(outside)
+    (world.trash / name).symlink_to(untouched)
     world.stray("session")
     (failure,) = world.sessions.sweep().failures
     assert failure.endswith("waits in the trash until its name in the root is free")
     assert world.in_trash() == [name]
     (world.root / "session").rename(world.folder / "away")
     assert world.sessions.sweep().failures == []
-    assert os.readlink(world.root / "session") == str(outside)
+    assert os.readlink(world.root / "session") == str(untouched)
     assert world.in_trash() == []
     assert world.sessions.report().settled
 
@@ -307,16 +248,6 @@ def fill_arena(world: World, parked: Path) -> None:
             new = fill(world.folder / "new")
             with suppress(FileExistsError):
                 put(new, path)
-
-
-def put(new: Path, path: Path) -> None:
-    """Made elsewhere, so that the test itself never writes through a link."""
-    above = [os.open(each.parent, os.O_RDONLY) for each in (new, path)]
-    try:
-        system.rename_noreplace(new.name, path.name, src_dir_fd=above[0], dst_dir_fd=above[1])
-    finally:
-        for fd in above:
-            os.close(fd)
 
 
 def links_in(world: World, parked: Path) -> list[int]:
@@ -336,11 +267,11 @@ def one_round(world: World, number: int) -> None:
                 ACTS[act](sessions, name)
 
 
-def check_swaps(world: World, outside: Path, rounds: int) -> None:
+def check_swaps(world: World, untouched: Path, rounds: int) -> None:
     parked = world.folder / "parked"
     parked.mkdir()
     for n in PAIRS:
-        (parked / f"{n}").symlink_to(outside)
+        (parked / f"{n}").symlink_to(untouched)
     world.clock.passes(100)  # whatever is not touched is stale at once
 
     def swap() -> int:
@@ -361,13 +292,13 @@ def check_swaps(world: World, outside: Path, rounds: int) -> None:
 
 
 def test_a_process_that_swaps_sessions_for_links_reaches_nothing_outside(
-    world: World, outside: Path
+    world: World, untouched: Path
 ) -> None:
-    check_swaps(world, outside, 40)
+    check_swaps(world, untouched, 40)
 
 
 @pytest.mark.torture
 def test_a_thousand_rounds_against_swapped_sessions_reach_nothing_outside(
-    world: World, outside: Path
+    world: World, untouched: Path
 ) -> None:
-    check_swaps(world, outside, 1000)
+    check_swaps(world, untouched, 1000)
