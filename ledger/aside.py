@@ -137,7 +137,9 @@ class SettingAside:
         except OSError as error:
             swapped = f"it could not be set aside: {error.strerror}"
             self._out.fail(f"{short(session_id)}: {swapped}")
-            self._take_back(aside, swapped)
+            with suppress(OSError):  # else the next sweep finishes it, wherever it is
+                if self._place.stands(session_id, aside.fd):
+                    self._take_back(aside, swapped)
             return False
         self._out.changed += 1
         self._take_back(aside, swapped)
@@ -214,6 +216,12 @@ class SettingAside:
             self._out.fail(f"{short(session_id)}: {upkeep.NAME_TAKEN}")
             # The row is now that of the directory which stands there.
             self._take_back(aside, upkeep.NAME_TAKEN, **FORGOTTEN)
+            return False
+        except OSError as error:
+            self._out.fail(
+                f"{short(session_id)}: it was used after it was set aside, and waits in the trash "
+                f"for the next sweep to put it back: {error.strerror}"
+            )
             return False
 
     def _take_back(self, aside: _Aside, why: str, **values: Any) -> None:

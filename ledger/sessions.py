@@ -55,7 +55,8 @@ class Session:
 class SessionLedger:
     """The sessions of one root and their ledger, open; safe from many threads.
 
-    Any method may raise LedgerUnavailable or RootUnavailable, and may then be called again.
+    Any method may raise LedgerUnavailable or RootUnavailable, and one that acts on a single
+    session OSError, where the disk refuses it; it may then be called again.
     `by` says in the audit events who asked. `clock` gives microseconds since 1970 UTC.
     """
 

@@ -32,7 +32,15 @@ _NOTHING_TO_DO = frozenset({Action.KEEP, Action.REPORT})
 
 
 def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
-    """One sweep, or one dry run. Raises SweepStopped, RootMismatch, LedgerUnavailable."""
+    """One sweep, or one dry run.
+
+    Raises SweepStopped, RootMismatch, RootUnavailable, LedgerUnavailable.
+    """
+    with guards.usable(place.root.path):
+        return _run(place, order, clock)
+
+
+def _run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
     if order.dry_run:
         guards.check_root(place)
         return Listing(place, order, clock()).report()
