@@ -53,6 +53,7 @@ class _Arriving:
     replace: bool
     fd: int
     bytes: int = 0
+    published: bool = False
 
 
 class Upload:
@@ -207,7 +208,8 @@ class Upload:
     def _finish(self) -> None:
         self._done = True
         if self._record is not None:
-            removal.remove_empty_directory(self._draft, dir_fd=self._place.root.incoming)
+            with suppress(OSError):  # what stays, a sweep finishes; the locks must go
+                removal.remove_empty_directory(self._draft, dir_fd=self._place.root.incoming)
         os.close(self._fd)
         self._stack.close()
 
@@ -278,10 +280,26 @@ class Upload:
             )
         if after is None:
             raise self._why_not(record)
-        received = [self._publish(file) for file in self._files]
+        try:
+            received = [self._publish(file) for file in self._files]
+        except BaseException:
+            self._count_out(after, replaced)
+            raise
         with suppress(OSError):
             os.utime(self._session_fd, ns=(now * 1000, now * 1000))
         return after, received
+
+    def _count_out(self, record: Record, replaced: list[int | None]) -> None:
+        """The files that the disk would not take are not in the session, nor counted as if."""
+        pairs = zip(self._files, replaced, strict=True)
+        missing = [(file.bytes, size) for file, size in pairs if not file.published]
+        with suppress(CoatcheckError), self._place.database.write() as connection:
+            states.count_out(
+                connection,
+                record,
+                size=sum(new - (old or 0) for new, old in missing),
+                files=sum(old is None for _, old in missing),
+            )
 
     def _standing(self, file: _Arriving) -> int | None:
         """The size of the file that this one will replace; None when it replaces none."""
@@ -296,6 +314,12 @@ class Upload:
         return int(facts.st_size)
 
     def _publish(self, file: _Arriving) -> Received:
+        with _telling_full():
+            received = self._rename(file)
+        file.published = True
+        return received
+
+    def _rename(self, file: _Arriving) -> Received:
         if file.replace:
             replaced = self._standing(file) is not None
             moves.publish_file(

@@ -318,11 +318,20 @@ def _delete_known(
         _into_trash(place, row.session_id, before.trash, entry)
     except OSError as error:
         why = f"it could not be moved into the trash: {error.strerror}"
-        _move(place, Move(removing, State.ACTIVE, by, why, {"remover": None}), clock())
+        _move(place, _undone(removing, before, by, why), clock())
         raise
     if _move(place, Move(removing, State.DELETED, by, "deleted"), clock()):
         return True, entry
     return _after_a_lost_end(place, removing, entry)
+
+
+def _undone(removing: Record, before: Record, by: Actor, why: str) -> Move:
+    """Back to what it was: what a sweep has set aside, or is setting aside, still is."""
+    kept = ("remover", "trash", "inode", "ended_at", "ended_by", "ended_why")
+    values = {name: getattr(before, name) for name in kept}
+    if before.state in (State.EXPIRED, State.DELETED, State.REMOVING):
+        return Move(removing, before.state, by, why, values)
+    return Move(removing, State.ACTIVE, by, why, {"remover": None, "trash": None})
 
 
 def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -> None:
@@ -492,6 +501,12 @@ def delete_file(place: Place, session_id: str, name: str, now: int, by: Actor) -
             )
         if counted is None:
             raise _changing(session_id)
-        done = removal.unlink_file(name, dir_fd=fd)
-        os.utime(fd, ns=(now * 1000, now * 1000))
+        try:
+            done = removal.unlink_file(name, dir_fd=fd)
+        except OSError:
+            with place.database.write() as connection:
+                states.count_out(connection, counted, size=-size, files=-1)
+            raise
+        with suppress(OSError):  # it was touched before, and the system dates what it unlinks from
+            os.utime(fd, ns=(now * 1000, now * 1000))
         return done

@@ -266,6 +266,19 @@ def publish(
     return Record(*row) if row else None
 
 
+def count_out(connection: Connection, record: Record, *, size: int, files: int) -> None:
+    """Takes back what `publish` counted into an active session, and the disk then refused."""
+    connection.execute(
+        update(SESSIONS)
+        .where(_COLUMNS.pk == record.pk, _COLUMNS.state == str(State.ACTIVE))
+        .values(
+            version=_COLUMNS.version + 1,
+            bytes=_at_least_zero(_COLUMNS.bytes - size),
+            files=_at_least_zero(_COLUMNS.files - files),
+        )
+    )
+
+
 def _at_least_zero(value: Any) -> Any:
     return case((value < 0, 0), else_=value)
 
