@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +340,8 @@ class Reserve:
                 system.allocate(fd, size)
             return True
         except OSError:
-            os.ftruncate(fd, 0)
+            with suppress(OSError):
+                os.ftruncate(fd, 0)
             return False
         finally:
             os.close(fd)
@@ -357,5 +358,7 @@ class Reserve:
             had = os.fstat(fd).st_size > 0
             os.ftruncate(fd, 0)
             return had
+        except OSError:
+            return False
         finally:
             os.close(fd)
