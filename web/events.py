@@ -32,6 +32,7 @@ SETTLED_S = 5.0
 _AT_ONCE = 500
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_STILL_HERE = ": still here\n\n"
 _TOO_SLOW = "Too slow: events were left out from here on. Connect again with Last-Event-ID."
 _STOPPING = "The server is stopping. Connect again with Last-Event-ID."
 
@@ -131,6 +132,7 @@ class EventHub:
     def __init__(self) -> None:
         self._listeners: set[Listener] = set()
         self._poller: asyncio.Task[None] | None = None
+        self._waits_for_ledger = False
         self._starting = asyncio.Lock()
 
     async def join(self, sessions: SessionLedger, after: int | None) -> Listener:
@@ -165,18 +167,30 @@ class EventHub:
         # The poller is behind by a moment, and may offer what this client has had already.
         had = listener.after
         sent: set[int] = set()
-        try:
-            while missed := await in_thread(read_after, sessions, listener.after):
-                listener.after = missed[-1].event_id
-                sent.update(event.event_id for event in missed)
-                yield "".join(event.text for event in missed)
-        except CoatcheckError as error:
-            listener.end(str(error))
+        async for missed in self._missed(sessions, listener):
+            sent.update(event.event_id for event in missed)
+            yield "".join(event.text for event in missed) or _STILL_HERE
         while listener.why_ended is None:
             taken = await listener.take()
             new = [e for e in taken if e.event_id not in sent and (e.event_id > had or e.late)]
-            yield "".join(event.text for event in new) or ": still here\n\n"
+            yield "".join(event.text for event in new) or _STILL_HERE
         yield f"event: end\ndata: {json.dumps({'detail': listener.why_ended})}\n\n"
+
+    async def _missed(
+        self, sessions: SessionLedger, listener: Listener
+    ) -> AsyncIterator[list[Event]]:
+        """What the ledger has from behind the listener's place on; nothing while it is away."""
+        while listener.why_ended is None:
+            try:
+                events = await in_thread(read_after, sessions, listener.after)
+            except CoatcheckError:  # the poller tells the log
+                yield []
+                await asyncio.sleep(POLL_S)
+                continue
+            if not events:
+                return
+            listener.after = events[-1].event_id
+            yield events
 
     async def _poll_from_now(self, sessions: SessionLedger) -> None:
         async with self._starting:
@@ -194,10 +208,14 @@ class EventHub:
 
     async def _read(self, tail: Tail) -> list[Event]:
         try:
-            return await in_thread(tail.read)
+            events = await in_thread(tail.read)
         except CoatcheckError as error:
-            log.warning("the event stream waits for the ledger: %s", error)
+            if not self._waits_for_ledger:
+                log.warning("the event stream waits for the ledger: %s", error)
+            self._waits_for_ledger = True
             return []
+        self._waits_for_ledger = False
+        return events
 
     async def _feed(self, events: list[Event]) -> None:
         for at in range(0, len(events), _AT_ONCE):

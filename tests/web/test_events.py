@@ -273,18 +273,42 @@ def test_a_client_that_hangs_up_frees_its_place(
     assert caplog.records == []
 
 
-def test_a_ledger_that_is_away_is_waited_for(operator: Operator, tmp_path: Path) -> None:
-    away = tmp_path / "ledger.db"
+def test_a_ledger_that_is_away_is_waited_for_with_one_word_in_the_log(
+    operator: Operator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(events, "POLL_S", 0.01)
+    tries = Tries(monkeypatch)
     with in_a_thread(operator.app) as port, Stream(port) as stream:
         stream.opened()
         write_events(operator, 1)
         stream.take(1)
-        away.rename(tmp_path / "elsewhere.db")
+        (tmp_path / "ledger.db").rename(tmp_path / "elsewhere.db")
         with Stream(port) as other:
             assert other.opened() == 503
-        (tmp_path / "elsewhere.db").rename(away)
+        since = tries.count
+        within(20, lambda: tries.count > since + 3)
+        (tmp_path / "elsewhere.db").rename(tmp_path / "ledger.db")
         write_events(operator, 1, "after it was back")
         assert stream.take(1)[0]["why"] == "after it was back"
+    assert [record.message.count("waits for the ledger") for record in caplog.records] == [1]
+
+
+class Tries:
+    """Counts how often the poller has begun to read."""
+
+    count = 0
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read = events.Tail.read
+
+        def counted(tail: events.Tail) -> list[events.Event]:
+            self.count += 1
+            return read(tail)
+
+        monkeypatch.setattr(events.Tail, "read", counted)
 
 
 def test_the_end_of_the_service_ends_every_stream_at_once(tmp_path: Path) -> None:
