@@ -292,11 +292,13 @@ def _parent_of(here: int, inode: int) -> int:
 def look(fd: int, now: int) -> Facts:
     """The facts of one open session directory and all below it. Raises OSError."""
     own = os.fstat(fd)
-    limit = now + FUTURE_US
+    limit = _present(now)
     mtime = _past(own.st_mtime_ns, limit)
     ctime = _past(own.st_ctime_ns, limit)
     files = size = 0
     for *_, facts in walk(fd):
+        if max(facts.st_mtime_ns, facts.st_ctime_ns) // 1000 > limit:  # written since we began?
+            limit = _present(now)
         mtime = max(mtime, _past(facts.st_mtime_ns, limit))
         ctime = max(ctime, _past(facts.st_ctime_ns, limit))
         if stat.S_ISREG(facts.st_mode):
@@ -312,6 +314,12 @@ def look(fd: int, now: int) -> Facts:
     )
 
 
+def _present(now: int) -> int:
+    """What lies beyond is in the future. A run's `now` is of its beginning, and what was used
+    since then was used all the same."""
+    return max(now, system.now_us()) + FUTURE_US
+
+
 def _past(ns: int, limit: int) -> int:
     """Microseconds, those before 1970 as 1970; -1 for a time in the future."""
     at = max(0, ns // 1000)
@@ -319,7 +327,7 @@ def _past(ns: int, limit: int) -> int:
 
 
 def newer_than(fd: int, seen: int, now: int) -> bool:
-    """Whether anything in the directory bears an mtime after `seen`, and none in the future."""
+    """Whether anything in the directory bears an mtime after `seen` that is not in the future."""
     found = look(fd, now).mtime
     return found is not None and found > seen
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ledger import queries
+from ledger import queries, system
 from ledger.disk import HOUSE, INCOMING, TRASH
 from ledger.place import Place
 from ledger.plan import Action, Evidence, Facts, Finding, Policy, Verdict, judge
@@ -25,11 +25,12 @@ LEFTOVER = Verdict(Finding.UNFINISHED, Action.FINISH, "an upload that nobody is 
 
 
 class Listing:
-    """`now` is read once, so every verdict is of the same moment. `out` fills as it goes."""
+    """Time goes on from `now` by the machine's uptime, so no clock that is set meanwhile counts.
+    `out` fills as it goes."""
 
     def __init__(self, place: Place, order: Order, now: int) -> None:
         self.place = place
-        self.now = now
+        self._began = now, system.boottime_us()
         self.progress = order.progress
         self.mounts = mounts_in(place.root)
         self.policy = order.policy
@@ -39,6 +40,12 @@ class Listing:
         self.out = Report(
             now, place.root.path, place.root_id, self.policy.max_age, dry_run=order.dry_run
         )
+
+    @property
+    def now(self) -> int:
+        """What is read from here on may have been used since the run began."""
+        began, uptime = self._began
+        return began + system.boottime_us() - uptime
 
     def report(self) -> Report:
         """Every finding, and nothing done about it."""
@@ -91,7 +98,7 @@ class Listing:
 
     def batches(self, *, keep: bool) -> Iterator[list[Suspect]]:
         """The root's suspects, in batches; `keep`: open and locked while one is in hand."""
-        survey = Survey(self.place, self.now, self.policy, self.progress.advance)
+        survey = Survey(self.place, lambda: self.now, self.policy, self.progress.advance)
         for names in survey.suspects():
             if self.progress.cancel.is_set():
                 break

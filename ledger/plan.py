@@ -134,7 +134,7 @@ def _active(row: Record, disk: Facts, now: int, policy: Policy) -> Verdict:
     if touch is None:  # a real touch, by a clock that was ahead: nobody knows when
         why = "the ledger's touch lies in the future, so its age counts from now"
         return Verdict(Finding.DRIFTED, Action.HEAL, why)
-    activity = max(touch, _evidence(disk.mtime, now) or 0)
+    activity = max(touch, disk.mtime or 0)
     if now - activity <= policy.max_age:
         why = f"the disk saw it used {_age(now, activity)} ago, later than the ledger did"
         return Verdict(Finding.DRIFTED, Action.HEAL, why, activity)
@@ -142,7 +142,7 @@ def _active(row: Record, disk: Facts, now: int, policy: Policy) -> Verdict:
 
 
 def _unrecorded(disk: Facts, now: int, policy: Policy) -> Verdict:
-    activity = _evidence(disk.mtime, now)
+    activity = disk.mtime
     if activity is None:
         why = "not in the ledger; its times lie in the future, so its age counts from now"
         return Verdict(Finding.UNRECORDED, Action.ADOPT, why)
@@ -163,7 +163,7 @@ def _ended(row: Record, disk: Facts, now: int, policy: Policy) -> Verdict:
     if row.state in (State.DELETED, State.EXPIRED) and _same_as_ended(row, disk):
         why = f"{row.state}, but its directory still stands unchanged: the removal was lost"
         return Verdict(Finding.UNFINISHED, Action.FINISH, why, row.last_touch_at)
-    activity = _evidence(disk.mtime, now)
+    activity = disk.mtime
     if activity is None:
         why = f"{row.state}, but a directory stands there, with times in the future"
         return Verdict(Finding.REVIVED, Action.REVIVE, why)
@@ -184,7 +184,7 @@ def _set_aside(
     """Old. Where only the disk says so and its ctimes say otherwise, the bytes wait."""
     why = f"unused for {_age(now, activity)}, longer than {_hours(policy.max_age)}"
     due = now + policy.undo if policy.undo else 0
-    changed = _evidence(disk.ctime, now)
+    changed = disk.ctime
     if not trusted and changed is not None and now - changed <= policy.max_age:
         due = max(due, changed + policy.max_age)
         why += f"; but moved or unpacked {_age(now, changed)} ago, so its bytes wait"
@@ -193,7 +193,7 @@ def _set_aside(
 
 def _activity(row: Record | None, disk: Facts, now: int) -> int | None:
     touch = _evidence(row.last_touch_at, now) if row else None
-    return max(touch or 0, _evidence(disk.mtime, now) or 0) or None
+    return max(touch or 0, disk.mtime or 0) or None
 
 
 def _evidence(at: int | None, now: int) -> int | None:

@@ -45,7 +45,11 @@ class Survey:
     """
 
     def __init__(
-        self, place: Place, now: int, policy: Policy, on_seen: Callable[[int], None]
+        self,
+        place: Place,
+        now: Callable[[], int],
+        policy: Policy,
+        on_seen: Callable[[int], None],
     ) -> None:
         self.live = 0
         self.live_bytes = 0
@@ -79,10 +83,11 @@ class Survey:
         self._on_seen(len(names))
         with self._place.database.read() as connection:
             rows = queries.records_of(connection, self._place.root_id, names)
+        now = self._now()
         for name in names:
             row = rows.get(name)
             fresh = row is not None and queries.is_fresh(
-                row.last_touch_at, self._now, self._policy.max_age
+                row.last_touch_at, now, self._policy.max_age
             )
             if row is not None and fresh and row.state == State.ACTIVE:
                 self.live += 1
