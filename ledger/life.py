@@ -95,6 +95,8 @@ def _adopt(place: Place, session_id: str, now: int, by: Actor) -> Record:
     if not is_session_id(session_id):
         raise SessionNotFound(session_id)
     facts = examine(place.root, session_id, now, mounts_in(place.root)).facts
+    if facts.kind is Kind.UNREADABLE:  # it is there: nobody must be told that it is not
+        raise OSError(errno.EIO, f"the session's directory cannot be read: {facts.what}")
     if facts.kind is not Kind.DIRECTORY:
         raise SessionNotFound(session_id)
     at = now if facts.mtime is None else facts.mtime

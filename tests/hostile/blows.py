@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ class Told:
     points: int | None = None
     raised: str | None = None
     in_words: str = ""
-    on_purpose: bool = True
+    documented: bool = True
     where: list[str] = field(default_factory=list)
 
     @property
@@ -114,26 +115,28 @@ class Points:
 
 def hit(act: Act, points: Points) -> Told:
     """Does `act` in a child, with a blow at one of its points."""
-    reader, writer = os.pipe()
+    reader, writer = socket.socketpair()
 
     def child() -> None:
+        reader.close()
         tell = telling(act, writer, points)
         tell("points", points.reached)
         tell("where", points.names[max(0, points.at - 3) : points.at])
 
     pid = fork(child)
-    os.close(writer)
+    writer.close()
     told = listen(reader)
     os.waitpid(pid, 0)
     return told
 
 
-def telling(act: Act, writer: int, points: Points | None = None) -> Callable[[str, Any], None]:
-    """Does `act`, and tells through the pipe what it said, and what it raised."""
-    write = os.write
+def telling(
+    act: Act, writer: socket.socket, points: Points | None = None
+) -> Callable[[str, Any], None]:
+    """Does `act`, and tells what it said, and what it raised; by no call that is ever hit."""
 
     def tell(what: str, value: Any) -> None:
-        write(writer, json.dumps([what, value]).encode() + b"\n")
+        writer.sendall(json.dumps([what, value]).encode() + b"\n")
 
     if points is not None:
         points.install()
@@ -141,7 +144,7 @@ def telling(act: Act, writer: int, points: Points | None = None) -> Callable[[st
         act(lambda word: tell("said", word))
     except BaseException as error:
         tell("raised", f"{type(error).__name__}: {error}")
-        tell("on_purpose", isinstance(error, CoatcheckError))
+        tell("documented", isinstance(error, CoatcheckError | OSError))
         tell("in_words", describe(error))
     return tell
 
@@ -152,9 +155,9 @@ def describe(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def listen(reader: int) -> Told:
+def listen(reader: socket.socket) -> Told:
     told = Told()
-    with open(reader, encoding="utf-8") as lines:
+    with reader, reader.makefile(encoding="utf-8") as lines:
         for line in lines:
             what, value = json.loads(line)
             if what == "said":

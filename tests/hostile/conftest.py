@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.places import fingerprint
+from tests.hostile.scenario import Stage
 from tests.hostile.trash import Trash, fill, open_fds, seen
 from tests.ledger.conftest import clock, empty_ledger, world
 
 __all__ = ["clock", "empty_ledger", "outside", "trash", "untouched", "world"]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, empty_ledger: Path) -> Stage:
+    """A place whose processes are killed, refused and cut off, and that is then held to account."""
+    return Stage(tmp_path, empty_ledger)
 
 
 @pytest.fixture

@@ -251,9 +251,14 @@ class Sweep(Operation):
                 self.promise(stands, FATES[name])
 
     def act(self, sessions: SessionLedger, said: Said) -> None:
-        report = sessions.sweep()
-        said("swept")
-        assert report.failures == []
+        sweep(sessions, said)
+
+
+def sweep(sessions: SessionLedger, said: Said) -> None:
+    """Says whether it was told of anything that it could not do, or not read."""
+    report = sessions.sweep()
+    failed = report.failed or report.counts[Finding.UNREADABLE]
+    said("failed" if failed else "swept")
 
 
 class SweepUsed(OnOne):
@@ -318,8 +323,7 @@ class SweepUsedInTrash(SweepUsed):
         self.use(sessions, lambda _: None)
 
     def act(self, sessions: SessionLedger, said: Said) -> None:
-        sessions.sweep()
-        said("swept")
+        sweep(sessions, said)
 
     def its_trees(self, said: bool) -> list[Tree]:
         return super().its_trees(True)

@@ -71,17 +71,13 @@ def tree_of(files: Mapping[str, bytes]) -> Tree:
 class Stage:
     """The place of one test. `clear` makes it new and empty, as often as one likes."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(self, folder: Path, empty_ledger: Path) -> None:
+        self.folder = folder
         self.here = folder / "here"
-        self._empty = folder / "empty"
-        self._options = options
         self.outside = folder / "outside"
         self.outside.mkdir()
         (self.outside / "file").write_bytes(b"not ours to touch")
-        self.here.mkdir()
-        self.open().close()
-        self.ledger.with_name("ledger.db.reserve").unlink()  # 16 MiB, copied each time
-        self.here.rename(self._empty)
+        self._empty_ledger = empty_ledger
         self.clear()
 
     @property
@@ -90,7 +86,6 @@ class Stage:
             root=self.root,
             ledger=f"sqlite:///{self.ledger}",
             claims=self.claims,
-            **self._options,
         )
 
     @property
@@ -119,7 +114,8 @@ class Stage:
 
     def clear(self) -> None:
         shutil.rmtree(self.here, ignore_errors=True)
-        shutil.copytree(self._empty, self.here)
+        self.ledger.parent.mkdir(parents=True)
+        shutil.copy(self._empty_ledger, self.ledger)
         self.outside_before = tree(self.outside)
 
     def open(self, *, adopt: bool = False, ahead: int = 0) -> SessionLedger:

@@ -1,7 +1,6 @@
 """A process is killed at each point of what it does; what it leaves is whole, and is finished."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -36,47 +35,45 @@ def kill_at_each_point(
     raise AssertionError("never done")
 
 
-def at_its_own_points(kind: type[Operation], folder: Path, every: int) -> None:
+def at_its_own_points(kind: type[Operation], stage: Stage, every: int) -> None:
     operation = kind()
 
     def hit(at: int) -> Told:
         return blows.hit(operation.run, Points(at, Kill()))
 
-    count = kill_at_each_point(operation, Stage(folder), hit, every)
+    count = kill_at_each_point(operation, stage, hit, every)
     print(f"{kind.__name__}: {count} kill points of its own, 1 of {every} tried")
 
 
-def at_system_calls(kind: type[Operation], folder: Path, every: int) -> None:
+def at_system_calls(kind: type[Operation], stage: Stage, every: int) -> None:
     operation = kind()
 
     def hit(at: int) -> Told:
         return tracing.hit(operation.run, *killed(at))
 
-    count = kill_at_each_point(operation, Stage(folder), hit, every)
+    count = kill_at_each_point(operation, stage, hit, every)
     print(f"{kind.__name__}: {count} system calls to be killed at, 1 of {every} tried")
 
 
 @every_operation
 def test_killed_at_its_own_points_it_leaves_nothing_lost(
-    kind: type[Operation], tmp_path: Path
+    kind: type[Operation], stage: Stage
 ) -> None:
-    at_its_own_points(kind, tmp_path, every=4)
+    at_its_own_points(kind, stage, every=6)
 
 
 @needs_strace
 @every_operation
-def test_killed_at_system_calls_it_leaves_nothing_lost(
-    kind: type[Operation], tmp_path: Path
-) -> None:
-    at_system_calls(kind, tmp_path, every=40)
+def test_killed_at_system_calls_it_leaves_nothing_lost(kind: type[Operation], stage: Stage) -> None:
+    at_system_calls(kind, stage, every=60)
 
 
 @pytest.mark.torture
 @every_operation
 def test_killed_at_every_point_of_its_own_it_leaves_nothing_lost(
-    kind: type[Operation], tmp_path: Path
+    kind: type[Operation], stage: Stage
 ) -> None:
-    at_its_own_points(kind, tmp_path, every=1)
+    at_its_own_points(kind, stage, every=1)
 
 
 @pytest.mark.torture
@@ -84,6 +81,6 @@ def test_killed_at_every_point_of_its_own_it_leaves_nothing_lost(
 @needs_strace
 @every_operation
 def test_killed_at_every_system_call_it_leaves_nothing_lost(
-    kind: type[Operation], tmp_path: Path
+    kind: type[Operation], stage: Stage
 ) -> None:
-    at_system_calls(kind, tmp_path, every=1)
+    at_system_calls(kind, stage, every=1)

@@ -35,8 +35,8 @@ DURABLE = ["write LEDGER", "sync LEDGER"]
 
 
 @needs_strace
-def test_a_claim_is_durable_step_by_step_before_it_is_answered(tmp_path: Path) -> None:
-    steps = steps_of(operations.Claim, tmp_path)
+def test_a_claim_is_durable_step_by_step_before_it_is_answered(stage: Stage) -> None:
+    steps = steps_of(operations.Claim, stage)
     assert [step for step in steps if "probe" not in step] == [
         *("mkdir claims", "sync ."),
         *("mkdir claims/spring", "sync claims"),
@@ -51,8 +51,8 @@ def test_a_claim_is_durable_step_by_step_before_it_is_answered(tmp_path: Path) -
 
 
 @needs_strace
-def test_a_claim_that_another_began_is_durable_before_it_is_answered(tmp_path: Path) -> None:
-    steps = steps_of(ClaimBegun, tmp_path)
+def test_a_claim_that_another_began_is_durable_before_it_is_answered(stage: Stage) -> None:
+    steps = steps_of(ClaimBegun, stage)
     assert [step for step in steps if "probe" not in step] == [
         *("sync .", "sync claims", "sync ROOT"),
         *DURABLE,
@@ -61,8 +61,8 @@ def test_a_claim_that_another_began_is_durable_before_it_is_answered(tmp_path: P
 
 
 @needs_strace
-def test_a_session_is_created_with_all_its_files_and_then_recorded(tmp_path: Path) -> None:
-    assert steps_of(operations.CreateWithFiles, tmp_path) == [
+def test_a_session_is_created_with_all_its_files_and_then_recorded(stage: Stage) -> None:
+    assert steps_of(operations.CreateWithFiles, stage) == [
         "mkdir INCOMING/NEW",
         *("write INCOMING/NEW/first.txt", "write INCOMING/NEW/second.txt"),
         "utimens INCOMING/NEW",
@@ -73,8 +73,8 @@ def test_a_session_is_created_with_all_its_files_and_then_recorded(tmp_path: Pat
 
 
 @needs_strace
-def test_a_deletion_is_written_down_before_and_after_its_rename(tmp_path: Path) -> None:
-    assert steps_of(operations.Delete, tmp_path) == [
+def test_a_deletion_is_written_down_before_and_after_its_rename(stage: Stage) -> None:
+    assert steps_of(operations.Delete, stage) == [
         "write LEDGER",
         "ROOT/ITS -> TRASH/user-ITS",
         "write LEDGER",
@@ -83,8 +83,8 @@ def test_a_deletion_is_written_down_before_and_after_its_rename(tmp_path: Path) 
 
 
 @needs_strace
-def test_a_sweep_writes_down_before_it_renames_and_before_it_buries(tmp_path: Path) -> None:
-    assert steps_of(SweepStale, tmp_path) == [
+def test_a_sweep_writes_down_before_it_renames_and_before_it_buries(stage: Stage) -> None:
+    assert steps_of(SweepStale, stage) == [
         "write LEDGER",
         "ROOT/ITS -> TRASH/sweep-ITS",
         "write LEDGER",
@@ -96,15 +96,15 @@ def test_a_sweep_writes_down_before_it_renames_and_before_it_buries(tmp_path: Pa
 
 
 @needs_strace
-def test_a_touch_is_on_the_disk_as_well_as_in_the_ledger(tmp_path: Path) -> None:
-    assert steps_of(operations.Touch, tmp_path) == [
+def test_a_touch_is_on_the_disk_as_well_as_in_the_ledger(stage: Stage) -> None:
+    assert steps_of(operations.Touch, stage) == [
         *("write LEDGER", "utimens ROOT/ITS", "said touched")
     ]
 
 
 @needs_strace
-def test_a_root_and_its_ledger_are_durable_once_they_are_open(tmp_path: Path) -> None:
-    steps = steps_of(operations.Open, tmp_path)
+def test_a_root_and_its_ledger_are_durable_once_they_are_open(stage: Stage) -> None:
+    steps = steps_of(operations.Open, stage)
     assert steps[:2] == ["mkdir ledger", "sync ."]
     at = steps.index("mkdir ROOT")
     house = "ROOT/.coatcheck"
@@ -137,11 +137,11 @@ class ClaimBegun(operations.OnOne):
         said("claimed")
 
 
-def steps_of(kind: type[Operation], folder: Path) -> list[str]:
+def steps_of(kind: type[Operation], stage: Stage) -> list[str]:
     """What an operation asks of the disk, until it has said its word; repeats left out."""
-    stage, operation = Stage(folder), kind()
+    operation = kind()
     operation.set_up(stage)
-    calls = tracing.calls_of(lambda said: run_told(operation, said), folder, tracing.CHANGES)
+    calls = tracing.calls_of(lambda said: run_told(operation, said), stage.folder, tracing.CHANGES)
     words = [at for at, call in enumerate(calls) if call.name == "said"]
     steps = [_step(call) for call in calls[words[0] + 1 : words[-1] + 1]]
     steps = [_short(step, stage, operation) for step in steps if step]
@@ -205,8 +205,8 @@ class Lost:
 class Cut:
     """Runs an operation to its end, removing no bytes, and then takes back what was not synced."""
 
-    def __init__(self, kind: type[Operation], folder: Path) -> None:
-        self.stage = Stage(folder)
+    def __init__(self, kind: type[Operation], stage: Stage) -> None:
+        self.stage = stage
         self.operation = kind()
 
     def run(self) -> tuple[int, int]:
@@ -317,9 +317,9 @@ def judge_of(cut: Cut, lost: Lost) -> Judge:
     return judge
 
 
-def cut_everywhere(kind: type[Operation], folder: Path, most: int) -> None:
+def cut_everywhere(kind: type[Operation], stage: Stage, most: int) -> None:
     """Loses each tail of the ledger, each with each tail of the renames, or so many of them."""
-    cut = Cut(kind, folder)
+    cut = Cut(kind, stage)
     commits, renames = cut.run()
     assert commits
     tails = [Lost(kept, undone) for kept in range(commits + 1) for undone in range(renames + 1)]
@@ -345,11 +345,11 @@ every_operation = pytest.mark.parametrize(
 
 
 @every_operation
-def test_any_lost_tail_is_finished_or_taken_back(kind: type[Operation], tmp_path: Path) -> None:
-    cut_everywhere(kind, tmp_path, most=5)
+def test_any_lost_tail_is_finished_or_taken_back(kind: type[Operation], stage: Stage) -> None:
+    cut_everywhere(kind, stage, most=3)
 
 
 @pytest.mark.torture
 @every_operation
-def test_every_lost_tail_is_finished_or_taken_back(kind: type[Operation], tmp_path: Path) -> None:
-    cut_everywhere(kind, tmp_path, most=600)
+def test_every_lost_tail_is_finished_or_taken_back(kind: type[Operation], stage: Stage) -> None:
+    cut_everywhere(kind, stage, most=600)

@@ -16,8 +16,8 @@ from ledger.models import State
 from tests.hostile import racing
 from tests.hostile.racing import BASE, Ground, Racer, Racers, Told, one_by_one
 
-ROUNDS, SESSIONS = 8, 24
-MANY_ROUNDS = 200
+ROUNDS, SESSIONS = 5, 40
+MANY_ROUNDS = 100
 
 ACTS: dict[str, Racer] = {
     "sweep": racing.sweep,
@@ -41,8 +41,9 @@ USES = {"touch", "upload", "restore", "take file out"}
 CLAIMS = {"claim", "claim the same"}
 WRITES = {"write", "keep writing"}
 
+Race = tuple[str, ...]
 UNLOCKED = "sweep without a lock"
-RACES = [
+RACES: list[Race] = [
     ("sweep", "sweep"),
     ("sweep", "touch"),
     ("sweep", "upload"),
@@ -66,7 +67,7 @@ RACES = [
     ("delete", "upload"),
     ("upload", "upload"),
 ]
-FOR_WHAT_WAITS = [
+FOR_WHAT_WAITS: list[Race] = [
     ("restore", "sweep"),
     ("restore", "restore"),
     ("restore", "delete"),
@@ -76,8 +77,38 @@ FOR_WHAT_WAITS = [
 ]
 
 
-def named(race: tuple[str, ...]) -> str:
-    return " x ".join(race)
+# What the ledger decides, and not the disk, is raced for on a server as well; the rest in torture.
+ON_A_SERVER_TOO = {
+    ("sweep", "touch"),
+    ("sweep", "claim", "delete", "touch"),
+    (UNLOCKED, UNLOCKED, "delete"),
+    ("claim", "delete"),
+    ("delete", "delete"),
+    ("upload", "upload"),
+    ("restore", "delete", "sweep"),
+}
+
+
+def on_both(races: list[Race], *, torture: bool = False) -> pytest.MarkDecorator:
+    """Each race on each ledger; what takes too long for every day is marked so."""
+    cases = [
+        pytest.param(
+            kind,
+            race,
+            id=f"{kind}: {' x '.join(race)}",
+            marks=[
+                *([pytest.mark.postgresql] if kind == "postgresql" else []),
+                *([pytest.mark.torture] if torture or not is_for_every_day(kind, race) else []),
+            ],
+        )
+        for kind in ("sqlite", "postgresql")
+        for race in races
+    ]
+    return pytest.mark.parametrize(("ledger_url", "race"), cases, indirect=["ledger_url"])
+
+
+def is_for_every_day(kind: str, race: Race) -> bool:
+    return kind == "sqlite" or race in ON_A_SERVER_TOO
 
 
 @pytest.fixture
@@ -88,37 +119,33 @@ def ground(tmp_path: Path, ledger_url: str) -> Ground:
     return Ground(settings)
 
 
-@pytest.mark.parametrize("race", RACES, ids=named)
-def test_whoever_was_told_that_he_won_has_won(race: tuple[str, ...], ground: Ground) -> None:
+@on_both(RACES)
+def test_whoever_was_told_that_he_won_has_won(race: Race, ground: Ground) -> None:
     run(ground, race, ROUNDS)
 
 
 @pytest.mark.parametrize("waiting", ["waiting", "due"])
-@pytest.mark.parametrize("race", FOR_WHAT_WAITS, ids=named)
+@on_both(FOR_WHAT_WAITS)
 def test_what_waits_in_the_trash_is_won_by_one_as_well(
-    race: tuple[str, ...], waiting: str, ground: Ground
+    race: Race, waiting: str, ground: Ground
 ) -> None:
     run(ground, race, ROUNDS, waiting)
 
 
-@pytest.mark.torture
-@pytest.mark.parametrize("race", RACES, ids=named)
-def test_whoever_was_told_so_has_won_thousands_of_times(
-    race: tuple[str, ...], ground: Ground
-) -> None:
+@on_both(RACES, torture=True)
+def test_whoever_was_told_so_has_won_thousands_of_times(race: Race, ground: Ground) -> None:
     run(ground, race, MANY_ROUNDS)
 
 
-@pytest.mark.torture
 @pytest.mark.parametrize("waiting", ["waiting", "due"])
-@pytest.mark.parametrize("race", FOR_WHAT_WAITS, ids=named)
+@on_both(FOR_WHAT_WAITS, torture=True)
 def test_what_waits_is_won_by_one_thousands_of_times(
-    race: tuple[str, ...], waiting: str, ground: Ground
+    race: Race, waiting: str, ground: Ground
 ) -> None:
     run(ground, race, MANY_ROUNDS, waiting)
 
 
-def run(ground: Ground, race: tuple[str, ...], rounds: int, waiting: str = "") -> None:
+def run(ground: Ground, race: Race, rounds: int, waiting: str = "") -> None:
     racers = Racers(ground.settings, [ACTS[name] for name in race])
     ends: Counter[str] = Counter()
     fds: list[list[int]] = []  # of each round, those of each racer
@@ -138,7 +165,7 @@ def run(ground: Ground, race: tuple[str, ...], rounds: int, waiting: str = "") -
     finally:
         racers.close()
         ground.sessions.close()
-    print(named(race), dict(ends))
+    print(" x ".join(race), dict(ends))
     for of_one in zip(*fds, strict=True):
         assert of_one[-1] <= max(of_one[:-1])
 

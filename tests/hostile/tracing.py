@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ CHANGES = (
     "mkdir,mkdirat,ftruncate,truncate,fallocate,utimensat,link,linkat,symlink,symlinkat,fchmod,"
     "fchmodat,chmod"
 )
+SENDING = "sendto,sendmsg"  # how a child tells what it has to say
 OPENINGS = "open,openat,openat2"
 PR_SET_PTRACER, ANY = 0x59616D61, ctypes.c_ulong(-1)
 PATIENCE_S = 20
@@ -53,16 +55,17 @@ needs_strace = pytest.mark.skipif(why_no_strace() is not None, reason=why_no_str
 
 def hit(act: Act, *strace: str, log: Path | None = None) -> Told:
     """Does `act` in a child that strace watches, with the options given."""
-    reader, writer = os.pipe()
+    reader, writer = socket.socketpair()
     waiting, go = os.pipe()
 
     def child() -> None:
+        reader.close()
         ctypes.CDLL(None).prctl(PR_SET_PTRACER, ANY, 0, 0, 0)
         os.read(waiting, 1)
         telling(act, writer)
 
     pid = fork(child)
-    os.close(writer)
+    writer.close()
     os.close(waiting)
     out = str(log or os.devnull)
     command = ["strace", "-f", "-y", "-qq", "-s", "200", "-o", out, *strace, "-p", str(pid)]
@@ -96,7 +99,7 @@ def calls_of(act: Act, folder: Path, calls: str = f"{CHANGES},{OPENINGS}") -> li
     """Every one of these system calls that succeeded, in order, and what the child said among
     them as `said`."""
     log = folder / "strace.log"
-    told = hit(act, "-e", f"trace={calls}", log=log)
+    told = hit(act, "-e", f"trace={calls},{SENDING}", log=log)
     assert not told.died
     assert told.raised is None, told.in_words
     lines = log.read_text(errors="replace").splitlines()
@@ -111,7 +114,7 @@ def _parse(line: str) -> Call | None:
     if not found or int(found[3]) < 0:
         return None
     name, arguments = found[1], found[2]
-    if name == "write" and '[\\"said' in arguments:
+    if name in SENDING.split(","):
         word = re.search(r'\\"said\\", \\"(.*?)\\"', arguments)
         return Call("said", (word[1] if word else "",), line)
     paths = re.findall(r"<(.*?)>|\"(.*?)\"", arguments)
