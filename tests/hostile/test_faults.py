@@ -4,7 +4,7 @@ import errno
 import itertools
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,7 +49,8 @@ def at_its_own_points(kind: type[Operation], stage: Stage, every: int, *, looks:
     count = 0
     for at in walk(every, SEED):
         reached = 0
-        for number, for_good in ways(every, dice):
+        for number in ERRORS if every == 1 and not looks else [dice.choice(ERRORS)]:
+            for_good = dice.random() < 0.5
             points = Points(at, Fail(number), for_good=for_good, looks=looks)
             what = f"{errno.errorcode[number]} {'from' if for_good else 'at'} {at}"
             told = refuse(operation, stage, lambda: blows.hit(operation.run, points), what)  # noqa: B023
@@ -58,14 +59,6 @@ def at_its_own_points(kind: type[Operation], stage: Stage, every: int, *, looks:
         if reached < at:
             break
     print(f"{kind.__name__}: {count} refusals by its own points, 1 of {every} tried")
-
-
-def ways(every: int, dice: random.Random) -> Iterator[tuple[int, bool]]:
-    """Which errors, once or for good; when not every point is tried, one by the dice."""
-    if every == 1:
-        yield from itertools.product(ERRORS, (False, True))
-    else:
-        yield dice.choice(ERRORS), dice.random() < 0.5
 
 
 def at_system_calls(kind: type[Operation], stage: Stage, every: int) -> None:
