@@ -56,11 +56,13 @@ class SettingAside:
         unused = [aside for aside in renamed if self._is_unused(aside)]
         ended = self._end(unused)
         self._out.removed += len(ended)
-        for aside in ended:
-            if aside.name.due:
-                self._out.waiting += 1
-            else:
-                self._remove(aside)
+        due = {aside.record.session_id: aside for aside in ended if not aside.name.due}
+        self._out.waiting += len(ended) - len(due)
+        for suspect, _ in judged:
+            if suspect.evidence.session_id not in due:
+                suspect.release()  # whoever uses it need not wait until the others' bytes are gone
+        for aside in due.values():
+            self._remove(aside)
         return self._out.removed - before
 
     # Step 1: the rows say who removes them, and under what name

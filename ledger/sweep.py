@@ -14,7 +14,7 @@ from ledger.models import Actor, Origin, State, short
 from ledger.place import Place
 from ledger.plan import Action, Evidence, Kind, Verdict
 from ledger.report import Entry, Report
-from ledger.runs import Order, RecordedRun
+from ledger.runs import Order, Progress, RecordedRun
 from ledger.states import Move, New
 from ledger.survey import (
     BATCH,
@@ -131,7 +131,8 @@ class Sweep:
             return
         planned = self._order.listed
         if planned is None:
-            dry = Order(self._listing.policy, dry_run=True)
+            ahead = Progress(cancel=self._progress.cancel)
+            dry = Order(self._listing.policy, dry_run=True, progress=ahead)
             planned = Listing(self._place, dry, self._now).report()
         guards.check_brake(planned, accepted, self._place.settings.brake, self._now)
 
@@ -245,19 +246,25 @@ class Sweep:
         aside: list[tuple[Suspect, Verdict]] = []
         for suspect in suspects:
             verdict = self._listing.judge(suspect)
-            if verdict is None:
-                continue
-            if verdict.action is Action.FINISH:
-                self._finish(suspect, verdict)
-                continue
-            self._listing.list(suspect.evidence, verdict)
-            if verdict.action is Action.SET_ASIDE:
+            if verdict is not None and verdict.action is Action.SET_ASIDE:
+                self._listing.list(suspect.evidence, verdict)
                 aside.append((suspect, verdict))
-            elif verdict.action in _ON_ROWS and not self._act_on_row(suspect.evidence, verdict):
-                self._out.changed += 1
+            else:
+                self._act_at_once(suspect, verdict)
+                suspect.release()  # an upload need not wait until the others' bytes are gone
         if aside:
             self._place.root.check()
             self._progress.removed += self._aside.carry_out(aside)
+
+    def _act_at_once(self, suspect: Suspect, verdict: Verdict | None) -> None:
+        if verdict is None:
+            return
+        if verdict.action is Action.FINISH:
+            self._finish(suspect, verdict)
+            return
+        self._listing.list(suspect.evidence, verdict)
+        if verdict.action in _ON_ROWS and not self._act_on_row(suspect.evidence, verdict):
+            self._out.changed += 1
 
     def _act_on_row(self, evidence: Evidence, verdict: Verdict) -> bool:
         """Heal, end, adopt, revive: what changes the ledger alone. False: the race was lost."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ledger import Report, SessionLedger
+from ledger import Progress, Report, SessionLedger
 from tests.ledger.world import World, around, findings
 
 EARLIER_H = 1
@@ -78,3 +78,41 @@ def test_a_session_used_since_the_sweep_began_is_live_and_keeps_its_touch(
         report = world.sessions.sweep()
     assert set(findings(report)) == {"live"}
     assert world.known(session_id).last_touch_at == touched[0]
+
+
+# -- Nobody waits for it
+
+
+@pytest.mark.parametrize("age", [0, 30])
+def test_an_upload_need_not_wait_until_the_bytes_of_others_are_gone(
+    world: World, stale: str, age: float
+) -> None:
+    """One that lives on, and one that is touched while the sweep is setting it aside."""
+    session_id = world.create(age=5 if age == 0 else age)
+    world.alter(session_id, last_touch_at=world.hours_ago(30))
+    sent: list[str] = []
+
+    def upload() -> None:
+        with world.sessions.upload(session_id) as upload:
+            upload.open_file("late.txt")
+            upload.write(b"late")
+            sent.extend(file.name for file in upload.commit()[1])
+
+    def touch() -> None:
+        world.sessions.touch(session_id)
+
+    with (
+        around("aside.SettingAside._begin", after=touch if age else None),
+        around("upkeep.bury_and_remove", before=upload),
+    ):
+        assert world.sessions.sweep().removed == 1
+    assert (sent, world.state(stale)) == (["late.txt"], "expired")
+
+
+def test_a_sweep_that_is_cancelled_stops_counting_for_the_brake(world: World, stale: str) -> None:
+    world.reopen(brake=0)
+    world.create(age=5)
+    progress = Progress()
+    progress.cancel.set()
+    done = world.sessions.sweep(max_age_hours=1, progress=progress)
+    assert (done.removed, len(world.standing())) == (0, 2)
