@@ -6,6 +6,7 @@ that loses nothing at a crash between any two; `upkeep.py` finishes what one lea
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import stat
@@ -123,11 +124,11 @@ def _adopt(place: Place, session_id: str, now: int, by: Actor) -> Record:
 def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
     """The session's row and its directory's mtime say that it is used now. Raises SessionError."""
     record = _touch_row(place, session_id, now, by)
-    if _stamp(session_id, record.last_touch_at, place.root.fd):
-        return record
-    # A sweep has it in the trash just now; it will find the touch and bring it back.
-    if record.trash and _stamp(record.trash, record.last_touch_at, place.root.trash):
-        return record
+    # A sweep may have it in the trash just now, and puts it back as soon as it finds the touch.
+    here, there = (session_id, place.root.fd), (record.trash, place.root.trash)
+    for name, dir_fd in (here, there, here):
+        if name and _stamp(name, record.last_touch_at, dir_fd):
+            return record
     raise SessionEnded("The session's directory is gone.")
 
 
@@ -446,8 +447,13 @@ def _restorable(place: Place, session_id: str) -> str | None:
 def _restored(place: Place, session_id: str, now: int, by: Actor) -> Record:
     values: dict[str, Any] = {"touched": True, "last_touch_at": now, "trash": None}
     values |= {"remover": None, "destination": None}
+    new = New(session_id, Origin.ADOPTED, "restored", now, now, touched=True)
+    with place.database.read() as connection:
+        unknown = queries.record_of(connection, place.root_id, session_id) is None
+    if unknown:
+        facts = examine(place.root, session_id, now, mounts_in(place.root)).facts
+        new = dataclasses.replace(new, bytes=facts.bytes, files=facts.files)
     with place.database.write() as connection:
-        new = New(session_id, Origin.ADOPTED, "restored", now, now, touched=True)
         made = states.insert(connection, place.root_id, [new], by, now)
         if session_id in made:
             return made[session_id]
@@ -487,11 +493,13 @@ def delete_file(place: Place, session_id: str, name: str, now: int, by: Actor) -
     record = touch(place, session_id, now, by)
     with place.hold(session_id, shared=True) as fd:
         try:
-            os.close(open_file(fd, name))
+            file = open_file(fd, name)
         except FileNotFoundError:
             return False
-        size = os.stat(name, dir_fd=fd, follow_symlinks=False).st_size
+        size = os.fstat(file).st_size
+        os.close(file)
         with place.database.write() as connection:
+            before = queries.record_of(connection, place.root_id, session_id)
             counted = states.publish(
                 connection,
                 record,
@@ -501,14 +509,16 @@ def delete_file(place: Place, session_id: str, name: str, now: int, by: Actor) -
                 most_files=_NO_LIMIT,
                 now=now,
             )
-        if counted is None:
+        if before is None or counted is None:
             raise _changing(session_id)
+        done = False
         try:
             done = removal.unlink_file(name, dir_fd=fd)
-        except OSError:
-            with place.database.write() as connection:
-                states.count_out(connection, counted, size=-size, files=-1)
-            raise
+        finally:
+            if not done:  # the disk refused, or another one was quicker
+                back = {"size": counted.bytes - before.bytes, "files": counted.files - before.files}
+                with place.database.write() as connection:
+                    states.count_out(connection, counted, **back)
         with suppress(OSError):  # it was touched before, and the system dates what it unlinks from
             os.utime(fd, ns=(now * 1000, now * 1000))
         return done

@@ -88,3 +88,13 @@ def test_a_delete_of_what_waits_needs_no_row(world: World, stale: str) -> None:
     assert world.sessions.delete_session(stale)
     world.reopen()
     assert world.in_trash() == []
+
+
+def test_what_comes_back_without_a_row_is_counted_in_it(world: World, stale: str) -> None:
+    world.reopen(undo_hours=2)
+    world.sessions.sweep()
+    world.sessions.close()
+    (world.folder / "ledger.db").unlink()
+    world.sessions = world.open(adopt=True)
+    back = world.sessions.restore(stale)
+    assert (back.files, back.bytes) == (3, len(b"a photo" + b"a list" + b"a note"))

@@ -20,7 +20,7 @@ from ledger import (
     Settings,
     UsageError,
 )
-from tests.ledger.world import World, content, findings
+from tests.ledger.world import World, around, content, findings
 
 INTO = "spring"
 NOT_IDS = ["", ".", "..", "../x", "a/b", "/etc", ".coatcheck", "-x", "a b", "é", "a\0", "x" * 129]
@@ -120,6 +120,20 @@ def test_what_counts_as_a_touch(world: World, how: str) -> None:
     assert abs(row.last_touch_at - world.clock()) < 60_000_000
     assert abs(mtime_us(world.root / session_id) - row.last_touch_at) < 60_000_000
     assert world.sessions.sweep().removed == 0
+
+
+def test_a_file_that_two_take_out_at_once_is_counted_out_once(world: World) -> None:
+    session_id = world.create()
+    answers: list[bool] = []
+
+    def take_out() -> None:
+        answers.append(world.sessions.delete_file(session_id, "photo.jpg"))
+
+    with around("life.open_file", after=take_out):
+        take_out()
+    assert sorted(answers) == [False, True]
+    row = world.known(session_id)
+    assert (row.files, row.bytes) == (1, len(b"a list"))
 
 
 # -- Delete
