@@ -75,7 +75,7 @@ class SessionRow(SQLModel, table=True):
     __table_args__ = (
         Index("coatcheck_session_by_id", "root_id", "session_id", unique=True),
         Index("coatcheck_session_by_name", "session_id"),
-        Index("coatcheck_session_by_state", "root_id", "state", "last_touch_at", "pk"),
+        Index("coatcheck_session_by_state", "root_id", "state", "last_touch_at", "pk", "bytes"),
         Index("coatcheck_session_by_created", "root_id", "created_at", "pk"),
         Index("coatcheck_session_by_touch", "root_id", "last_touch_at", "pk"),
         Index("coatcheck_session_by_bytes", "root_id", "bytes", "pk"),

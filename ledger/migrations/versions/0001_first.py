@@ -55,7 +55,7 @@ def upgrade() -> None:
     op.create_index(
         "coatcheck_session_by_state",
         "coatcheck_session",
-        ["root_id", "state", "last_touch_at", "pk"],
+        ["root_id", "state", "last_touch_at", "pk", "bytes"],
     )
     op.create_index(
         "coatcheck_session_by_created", "coatcheck_session", ["root_id", "created_at", "pk"]
