@@ -37,7 +37,6 @@ from ledger.disk import HOUSE, INCOMING, TRASH, TrashName
 from ledger.models import SESSIONS, Actor, Record
 from ledger.moves import new_id
 from ledger.settings import DAY_US
-from tests.hostile.trash import open_fds
 from tests.hostile.worlds import fork
 
 BASE = {"a.txt": b"first", "b.txt": b"second"}
@@ -234,6 +233,14 @@ def do_everything_once(sessions: SessionLedger) -> None:
     sweep(sessions, [])
 
 
+def fds_below(sessions: SessionLedger) -> int:
+    """How many descriptors are open in the root, with nothing left to do in the background."""
+    sessions._remover.close()
+    fds = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+    paths = [os.readlink(fd) for fd in fds if os.path.lexists(fd)]
+    return sum(path.startswith(sessions.place.root.path) for path in paths)
+
+
 def _race(
     racer: Racer, settings: Settings, end: Connection, others: list[Connection], seed: int
 ) -> None:
@@ -250,7 +257,7 @@ def _race(
                 return
             try:
                 told = racer(sessions, ids)
-                told.fds = open_fds()
+                told.fds = fds_below(sessions)
                 end.send(told)
             except BaseException:
                 end.send(traceback.format_exc())
