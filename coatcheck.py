@@ -264,7 +264,9 @@ def list_sessions(
 ) -> None:
     """Lists the sessions that the ledger knows."""
     with _opened() as sessions:
-        page = Page.of(sessions, sort=sort, cursor=cursor, most=limit, state=state)
+        page = Page.of(
+            sessions, sort=sort, cursor=cursor, most=limit, state=state, with_files=as_json
+        )
     screen.show(page, screen.show_page, as_json=as_json)
 
 

@@ -205,10 +205,10 @@ def tell(sessions: SessionLedger, session: Session, words: str, *, as_json: bool
 
 
 def show_page(page: Page) -> None:
-    ids = [each.id for each in page.sessions]
+    ids = [each.id for each, _ in page.sessions]
     table = _table("session", "state", "label", "unused", "files", "size", ids=ids)
     now = datetime.now(UTC)
-    for each in page.sessions:
+    for each, _ in page.sessions:
         table.add_row(
             each.id,
             each.state.value,

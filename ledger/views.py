@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
+from sqlalchemy import Row
+
 from ledger import guards, queries
+from ledger.cursors import cursor_of, place_of
 from ledger.disk import HOUSE, TRASH, StoredFile, is_session_id
-from ledger.errors import SessionNotFound, SweepStopped, UsageError
+from ledger.errors import CoatcheckError, SessionNotFound, SweepStopped, UsageError
 from ledger.models import State
 from ledger.plan import Evidence, Kind, Verdict
 from ledger.report import Entry, Report, printable, rfc3339
 from ledger.sessions import Session, SessionLedger
-from ledger.survey import survey_trash
+from ledger.survey import survey_trash, trash_entries
+
+NAMES_IN_A_PAGE = 10_000
 
 
 def stamp(at: datetime | None) -> str | None:
@@ -27,7 +30,7 @@ def stamp(at: datetime | None) -> str | None:
 
 def files_of(sessions: SessionLedger, session: Session) -> list[StoredFile]:
     """The files of a session, a claimed one's where it went; none where they cannot be read."""
-    with suppress(SessionNotFound, OSError):
+    with suppress(CoatcheckError, OSError):
         if session.state is State.CLAIMED:
             return sessions.claimed_files(session)
         return sessions.files(session.id)
@@ -71,11 +74,25 @@ def session_json(session: Session, files: Sequence[StoredFile] | None = None) ->
     }
 
 
+def event_json(row: Row[Any]) -> dict[str, Any]:
+    """One change of a session's state; `session` is the short form of its id."""
+    return {
+        "event_id": row.event_id,
+        "at": rfc3339(row.at),
+        "session": row.session,
+        "from": row.from_state,
+        "to": row.to_state,
+        "by": row.by,
+        "why": printable(row.why),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some sessions of a list; `after` is the cursor of those that follow, None at the end."""
+    """Some sessions of a list, each with its files where they were looked up; `after` is the
+    cursor of those that follow, None at the end."""
 
-    sessions: list[Session]
+    sessions: list[tuple[Session, list[StoredFile] | None]]
     after: str | None
 
     @classmethod
@@ -87,42 +104,52 @@ class Page:
         cursor: str | None = None,
         most: int = 100,
         state: State | None = None,
+        q: str | None = None,
+        with_files: bool = True,
     ) -> Self:
         """Raises UsageError for an order or a cursor that is none."""
         if sort.removeprefix("-") not in queries.SORTS:
             known = ", ".join(queries.SORTS)
             raise UsageError(f"Sessions are sorted by {known}, with - in front downwards.")
+        order, after = f"sessions {sort}", None
+        if cursor is not None:
+            after = tuple(place_of(cursor, order, *queries.kinds_in(sort)))
         with sessions.place.database.read() as connection:
             found = queries.page(
                 connection,
                 sessions.place.root_id,
                 sort=sort,
-                after=None if cursor is None else _place(cursor, sort),
+                after=after,
                 most=most + 1,
                 state=state and state.value,
+                q=q,
             )
-        after = None
+        following = None
         if len(found) > most:
-            after = _cursor(f"sessions {sort}", *queries.place_in(found[most - 1], sort))
-        return cls([sessions.session_of(record) for record in found[:most]], after)
+            following = cursor_of(order, *queries.place_in(found[most - 1], sort))
+        files = _Files(sessions, NAMES_IN_A_PAGE if with_files else 0)
+        listed = [sessions.session_of(record) for record in found[:most]]
+        return cls([(session, files.of(session)) for session in listed], following)
 
     def as_json(self) -> dict[str, Any]:
-        return {"sessions": [session_json(each) for each in self.sessions], "next": self.after}
+        return {"sessions": [session_json(*each) for each in self.sessions], "next": self.after}
 
 
-def _cursor(*place: Any) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+class _Files:
+    """The names of a page's files, as long as they are not too many."""
 
+    def __init__(self, sessions: SessionLedger, most: int) -> None:
+        self._sessions = sessions
+        self._left = most
 
-def _place(cursor: str, sort: str) -> tuple[int | str, ...]:
-    try:
-        order, *place = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, TypeError):
-        order, place = None, []
-    kinds = queries.kinds_in(sort)
-    if order != f"sessions {sort}" or tuple(type(value) for value in place) != kinds:
-        raise UsageError(f"'{cursor}' is no cursor of a list in the order {sort}.")
-    return tuple(place)
+    def of(self, session: Session) -> list[StoredFile] | None:
+        """The files of one session; none where it has ended, None where they are too many."""
+        if session.state is not State.ACTIVE or session.files == 0:
+            return []
+        if session.files > self._left:
+            return None
+        self._left -= session.files
+        return files_of(self._sessions, session)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +205,9 @@ class Seen:
 
 
 def _in_trash(sessions: SessionLedger, session_id: str) -> list[Entry]:
-    now, trash = sessions.clock(), f"{sessions.place.root.path}/{HOUSE}/{TRASH}"
+    place, now = sessions.place, sessions.clock()
+    trash = f"{place.root.path}/{HOUSE}/{TRASH}"
+    its = (e for e in trash_entries(place.root) if e.name and e.name.session_id == session_id)
     return [
         Entry.of(
             found.verdict,
@@ -188,23 +217,10 @@ def _in_trash(sessions: SessionLedger, session_id: str) -> list[Entry]:
             files=found.facts.files,
             size=found.facts.bytes,
         )
-        for found in survey_trash(sessions.place, now)
-        if found.session_id == session_id
+        for found in survey_trash(place, now, its)
     ]
 
 
 def _life(sessions: SessionLedger, pk: int) -> list[dict[str, Any]]:
     with sessions.place.database.read() as connection:
-        rows = queries.session_events(connection, pk)
-    return [
-        {
-            "event_id": row.event_id,
-            "at": rfc3339(row.at),
-            "session": row.session,
-            "from": row.from_state,
-            "to": row.to_state,
-            "by": row.by,
-            "why": printable(row.why),
-        }
-        for row in rows
-    ]
+        return [event_json(row) for row in queries.session_events(connection, pk)]

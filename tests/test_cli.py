@@ -582,6 +582,7 @@ def test_the_list_is_paged_sorted_and_filtered() -> None:
     cc("delete", session(age=4))
     first = cc("sessions", "--json", "--limit", 2, "--state", "active").json
     assert [each["session_id"] for each in first["sessions"]] == ids[:2]
+    assert all(len(each["files"]) == each["file_count"] == 1 for each in first["sessions"])
     rest = cc(
         *("sessions", "--json", "--limit", 2, "--state", "active", "--cursor", first["next"])
     ).json

@@ -25,7 +25,7 @@ ORDER = [
     *("adoption", "dry_runs", "health", "incoming", "life", "sweep", "aside", "listing", "runs"),
     *("upkeep", "guards", "survey", "place", "claims", "states", "pages", "queries", "moves"),
     *("disk", "removal", "report", "plan", "migrations", "database", "postgresql", "models"),
-    *("settings", "system", "errors"),
+    *("settings", "system", "cursors", "errors"),
 ]
 REMOVES = {"unlink", "rmdir", "rmtree", "removedirs"}
 RENAMES = {"rename", "renames", "rename_noreplace"}

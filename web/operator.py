@@ -14,12 +14,12 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import BaseModel, SecretStr
 from starlette.requests import ClientDisconnect
 
-from ledger import Progress, Report, SessionLedger, State, queries
+from ledger import Progress, Report, SessionLedger, State
+from ledger.cursors import place_of
 from ledger.report import csv_pieces
 from web import pages
 from web.auth import needs_token
 from web.bodies import Refused
-from web.cursors import place_of
 from web.deps import Sessions, Source, lending
 from web.errors import documented, route_class
 from web.events import EventHub, event_stream
@@ -113,10 +113,7 @@ class _Routes:
         q: Words = None,
     ) -> Response:
         """Sessions in the order of `sort`; `q` is looked for in id and label."""
-        after = None
-        if cursor is not None:
-            after = tuple(place_of(cursor, f"sessions {sort}", *queries.kinds_in(sort)))
-        query: dict[str, Any] = {"sort": sort, "after": after, "state": state, "q": q}
+        query: dict[str, Any] = {"sort": sort, "cursor": cursor, "state": state, "q": q}
         return await _json(pages.session_page, sessions, limit, **query)
 
     async def report(self, request: Request, sessions: Sessions, form: Format = "json") -> Response:

@@ -10,54 +10,23 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ledger import CoatcheckError, SessionLedger, State, dry_runs, queries, runs
-from ledger.disk import StoredFile
-from ledger.models import Record
+from ledger import CoatcheckError, SessionLedger, dry_runs, queries, runs
+from ledger.cursors import cursor_of
+from ledger.views import Page
 from web.bodies import Refused
-from web.cursors import cursor_of
 from web.shapes import EventJson, EventPage, SessionJson, SessionPage, SweepJson, SweepPage
 from web.sweeps import SweepOrder, Sweeps
 
-NAMES_IN_A_PAGE = 10_000
 _PIECE = 1 << 16
 
 
-def session_page(sessions: SessionLedger, limit: int, *, sort: str, **query: Any) -> SessionPage:
+def session_page(sessions: SessionLedger, limit: int, **query: Any) -> SessionPage:
     """One page of sessions, and what the next begins behind."""
-    place = sessions.place
-    with place.database.read() as connection:
-        found = queries.page(connection, place.root_id, sort=sort, most=limit + 1, **query)
-    files = _Files(sessions)
-    following = None
-    if len(found) > limit:
-        following = cursor_of(f"sessions {sort}", *queries.place_in(found[limit - 1], sort))
+    page = Page.of(sessions, most=limit, **query)
     return SessionPage(
-        sessions=[
-            SessionJson.of(sessions.session_of(record), files.of(record))
-            for record in found[:limit]
-        ],
-        next=following,
+        sessions=[SessionJson.of(session, files) for session, files in page.sessions],
+        next=page.after,
     )
-
-
-class _Files:
-    """The names of a page's files, as long as they are not too many."""
-
-    def __init__(self, sessions: SessionLedger) -> None:
-        self._sessions = sessions
-        self._left = NAMES_IN_A_PAGE
-
-    def of(self, record: Record) -> list[StoredFile] | None:
-        """The files of one session; none where it has ended, None where they are too many."""
-        if record.state != State.ACTIVE or record.files == 0:
-            return []
-        if record.files > self._left:
-            return None
-        self._left -= record.files
-        try:
-            return self._sessions.files(record.session_id)
-        except (CoatcheckError, OSError):
-            return []  # gone, or not to be read: the report tells
 
 
 def sweep_page(sessions: SessionLedger, limit: int, before: int | None) -> SweepPage:

@@ -12,8 +12,7 @@ from ledger import Session, State
 from ledger.disk import StoredFile
 from ledger.health import SweepInfo
 from ledger.place import Place
-from ledger.report import rfc3339
-from ledger.views import session_json, stamp
+from ledger.views import event_json, session_json, stamp
 
 
 class FileJson(BaseModel):
@@ -66,17 +65,7 @@ class EventJson(BaseModel):
 
     @classmethod
     def of(cls, row: Row[Any]) -> Self:
-        return cls.model_validate(
-            {
-                "event_id": row.event_id,
-                "at": rfc3339(row.at),
-                "session": row.session,
-                "from": row.from_state,
-                "to": row.to_state,
-                "by": row.by,
-                "why": row.why,
-            }
-        )
+        return cls.model_validate(event_json(row))
 
 
 class EventPage(BaseModel):

@@ -13,11 +13,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from ledger import Actor, Progress, Report, SessionLedger
+from ledger import Actor, Progress, Report, SessionLedger, views
+from ledger.cursors import cursor_of
 from ledger.report import COLUMNS
 from tests.web.operators import AUTH, OPERATOR, TOKEN, Operator, in_a_thread
-from web import pages
-from web.cursors import cursor_of
 from web.operator import MOST_REPORTS, operator_router
 
 pytest_plugins = ["tests.web.operator_fixtures"]
@@ -200,7 +199,7 @@ def test_a_cursor_that_the_list_has_not_given_is_422(operator: Operator) -> None
 def test_the_names_of_very_many_files_are_left_out_and_counted(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "NAMES_IN_A_PAGE", 3)
+    monkeypatch.setattr(views, "NAMES_IN_A_PAGE", 3)
     for count in (2, 3, 1):
         with operator.sessions.upload(None) as upload:
             for number in range(count):

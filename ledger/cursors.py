@@ -6,7 +6,7 @@ import base64
 import json
 from typing import Any
 
-from fastapi import HTTPException
+from ledger.errors import UsageError
 
 _LARGEST = 2**63 - 1
 
@@ -18,7 +18,7 @@ def cursor_of(order: str, *place: int | str) -> str:
 
 
 def place_of(cursor: str, order: str, *kinds: type[int | str]) -> list[Any]:
-    """What `cursor_of` was given. Raises HTTPException 422 for any other text."""
+    """What `cursor_of` was given. Raises UsageError for any other text."""
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         found = json.loads(text)
@@ -40,7 +40,7 @@ def _is(value: object, kind: type[int | str]) -> bool:
     return str(value).isprintable()  # neither ledger can be asked for half a character, nor for NUL
 
 
-def _wrong() -> HTTPException:
-    return HTTPException(
-        422, "cursor: not one that this list, in this order, has given as `next`: begin anew."
+def _wrong() -> UsageError:
+    return UsageError(
+        "cursor: this is no cursor that this list, in this order, has given as `next`: begin anew."
     )
