@@ -475,15 +475,13 @@ def _restored(place: Place, session_id: str, now: int, by: Actor) -> Record:
 def open_file(session_fd: int, name: str) -> int:
     """A descriptor to read a regular file. Raises UsageError, FileNotFoundError, OSError."""
     check_name(name, "A file name")
-    try:
-        fd = os.open(name, _READ, dir_fd=session_fd)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise FileNotFoundError(errno.ENOENT, "no such file", name) from None
-        raise
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
-    os.close(fd)
+    facts = os.stat(name, dir_fd=session_fd, follow_symlinks=False)
+    if stat.S_ISREG(facts.st_mode):  # looked at first, since opening a device may do something
+        with suppress(NotADirectoryError), lying_there(name):
+            fd = os.open(name, _READ, dir_fd=session_fd)
+            if os.path.samestat(os.fstat(fd), facts):
+                return fd
+            os.close(fd)
     raise FileNotFoundError(errno.ENOENT, "no such file", name)
 
 
