@@ -50,7 +50,7 @@ class Place:
 
     def _locked(self, session_id: str, *, shared: bool) -> int:
         lock = system.lock_shared if shared else system.lock_exclusive
-        deadline = time.monotonic() + _PATIENCE_S[shared]
+        began = time.monotonic()
         while True:
             gone = False
             try:
@@ -65,9 +65,10 @@ class Place:
                     os.close(fd)
                     raise
                 os.close(fd)
-            if gone and time.monotonic() > deadline - _PATIENCE_S[shared] + _ABSENCE_S:
+            waited = time.monotonic() - began
+            if gone and waited > _ABSENCE_S:
                 raise SessionEnded("The session's directory is gone.")
-            if time.monotonic() > deadline:
+            if waited > _PATIENCE_S[shared]:
                 raise SessionBusy(
                     f"Session {short(session_id)}… is in use by another upload or program; "
                     "try again in a moment."
