@@ -24,6 +24,9 @@ ROOT_ID = "root-id"
 SWEEP_LOCK = "sweep.lock"
 
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+# Sparse files can be longer together than a ledger, or JSON's exact integers, can count.
+MOST_BYTES = 2**53 - 1
+
 _SESSION_ID = re.compile(_ID)
 _TIME = r"0|[1-9][0-9]*"
 _TRASH_NAME = re.compile(rf"(user|sweep)-({_TIME})-({_TIME})-([a-z0-9]+)-({_ID})")
@@ -310,7 +313,7 @@ def look(fd: int, now: int) -> Facts:
         mtime=None if mtime < 0 else mtime,
         ctime=None if ctime < 0 else ctime,
         files=files,
-        bytes=size,
+        bytes=min(size, MOST_BYTES),
     )
 
 

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, false, func, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Row,
+    Select,
+    cast,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 
 from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State
 from ledger.plan import FUTURE_US
 
 SORTS = ("created_at", "last_touch_at", "bytes", "files", "state")
 _COLUMNS = SESSIONS.c
+# SQLite's sums of integers raise where they overflow: exact up to 2**53, and never an error.
+_SUM_OF_BYTES = func.coalesce(func.sum(cast(_COLUMNS.bytes, Float)), 0)
+MOST = 2**63 - 1
 _PAGE = 1000
 
 
@@ -65,12 +80,12 @@ def active_ids(connection: Connection, root_id: str, after: int, most: int) -> S
 
 def totals(connection: Connection, root_id: str) -> tuple[int, int]:
     """How many sessions are active, and the bytes they hold as the ledger knows them."""
-    query = select(func.count(), func.coalesce(func.sum(_COLUMNS.bytes), 0)).where(
+    query = select(func.count(), _SUM_OF_BYTES).where(
         _COLUMNS.root_id == root_id,
         _COLUMNS.state.in_([str(State.ACTIVE), str(State.CLAIMING)]),
     )
     row = connection.execute(query).one()
-    return int(row[0]), int(row[1])
+    return int(row[0]), min(int(row[1]), MOST)
 
 
 def counts_by_state(connection: Connection, root_id: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What the tests of hostile places share."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,25 @@ from tests.hostile.scenario import Stage
 from tests.hostile.trash import Trash, fill, open_fds, seen
 from tests.ledger.conftest import clock, empty_ledger, world
 
-__all__ = ["clock", "empty_ledger", "outside", "trash", "untouched", "world"]
+__all__ = ["clock", "empty_ledger", "mark", "outside", "trash", "untouched", "world"]
+
+
+@pytest.fixture
+def mark() -> Iterator[Callable[[str, Path], None]]:
+    """chattr, taken back when the test ends, wherever what it marked is by then."""
+    marked: list[int] = []
+
+    def chattr(flag: str, path: Path) -> None:
+        done = subprocess.run(["chattr", flag, path], capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"chattr {flag}: {done.stderr.strip()}")
+        marked.append(os.open(path, os.O_RDONLY))
+
+    yield chattr
+    for fd in marked:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        subprocess.run(["chattr", "-ia", path], capture_output=True, check=False)
+        os.close(fd)
 
 
 @pytest.fixture

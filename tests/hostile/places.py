@@ -2,7 +2,9 @@
 
 import ctypes
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,12 @@ from tests.hostile.worlds import enter_own_mounts, in_child, needs_root
 from tests.ledger.world import World
 
 OLD, YOUNG = 30, 1  # hours
+Act = Callable[[World, str], object]
+WAYS: dict[str, Act] = {
+    "sweep": lambda world, _: world.sessions.sweep(),
+    "delete": lambda world, session_id: world.sessions.delete_session(session_id),
+    "claim": lambda world, session_id: world.sessions.claim(session_id, session_id),
+}
 CAPABILITIES_V3 = (ctypes.c_uint32 * 2)(0x20080522, 0)
 
 
@@ -67,3 +75,26 @@ def put(new: Path, path: Path) -> None:
     finally:
         for fd in above:
             os.close(fd)
+
+
+def put_a_socket(path: Path) -> None:
+    fd = os.open(path.parent, os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as unheard:
+        unheard.bind(f"/proc/self/fd/{fd}/{path.name}")  # a socket's path must be short
+    os.close(fd)
+
+
+@contextmanager
+def opened_kinds() -> Iterator[list[int]]:
+    """The modes of all that is opened by name meanwhile."""
+    modes: list[int] = []
+    real = os.open
+
+    def watched(*args: Any, **values: Any) -> int:
+        fd = real(*args, **values)
+        modes.append(os.fstat(fd).st_mode)
+        return fd
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", watched)
+        yield modes

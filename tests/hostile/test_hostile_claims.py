@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import stat
 import subprocess
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import pytest
 from ledger import ClaimsUnavailable, NameTaken, SessionError, SessionLedger, Settings, UsageError
 from ledger.claims import ELSEWHERE
 from ledger.demo import SCENES
-from tests.hostile.places import OLD, in_own_mounts, needs_mounts
+from tests.hostile.places import OLD, in_own_mounts, needs_mounts, opened_kinds, put_a_socket
 from tests.hostile.trash import fill
 from tests.hostile.worlds import bind, mount_tmpfs
 from tests.ledger.world import World, content, findings
@@ -277,25 +276,9 @@ def awkward(world: World, untouched: Path) -> str:
     return session_id
 
 
-def put_a_socket(path: Path) -> None:
-    fd = os.open(path.parent, os.O_RDONLY)
-    with socket.socket(socket.AF_UNIX) as unheard:
-        unheard.bind(f"/proc/self/fd/{fd}/{path.name}")  # a socket's path must be short
-    os.close(fd)
-
-
 def test_a_claim_opens_no_pipe_no_device_and_no_link(world: World, awkward: str) -> None:
     before = content(world.root / awkward)
-    opened: list[int] = []
-    real = os.open
-
-    def watched(*args: Any, **values: Any) -> int:
-        fd = real(*args, **values)
-        opened.append(os.fstat(fd).st_mode)
-        return fd
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "open", watched)
+    with opened_kinds() as opened:
         claimed = world.sessions.claim(awkward, "spring")
     assert opened
     assert all(stat.S_ISREG(mode) or stat.S_ISDIR(mode) for mode in opened)

@@ -26,7 +26,6 @@ from tests.hostile.places import (
     in_own_mounts,
     needs_mounts,
     put,
-    without_rights,
 )
 from tests.hostile.test_removal_races import exchange
 from tests.hostile.trash import fill
@@ -123,41 +122,6 @@ def test_a_mount_in_a_sessions_place_stays_and_is_not_entered(
     put: Callable[[Path, Path], None], row: str, world: World, untouched: Path
 ) -> None:
     in_own_mounts(world, lambda: check_taken(world, put, row, untouched))
-
-
-# -- Rights
-
-
-def close(world: World, session_id: str, mode: int) -> None:
-    (world.root / session_id / "inner").mkdir()
-    (world.root / session_id / "inner/file").touch()
-    world.date(world.root / session_id, OLD)
-    (world.root / session_id / "inner").chmod(mode)
-    (world.root / session_id).chmod(mode)
-
-
-@pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o300, 0o400, 0o500])
-def test_a_session_that_its_owner_closed_is_reported_by_a_sweep_and_its_users_delete_removes_it(
-    mode: int, world: World
-) -> None:
-    closed, other = world.create(age=OLD), world.create(age=OLD)
-    close(world, closed, mode)
-
-    def check() -> None:
-        swept = world.sessions.sweep()
-        assert swept.removed == 1
-        assert world.standing() == {closed}
-        why = entry_of(swept, closed).why if mode != 0o500 else swept.failures[0]
-        assert "Permission denied" in why
-        assert not world.sessions.report().settled
-        assert world.sessions.delete_session(closed)
-        assert world.state(closed) == "deleted"
-        world.sessions.close()
-        assert world.in_trash() == []
-
-    without_rights(world, check)
-    assert world.state(other) == "expired"
-    assert world.sessions.report().settled
 
 
 # -- Swapped in the middle of it

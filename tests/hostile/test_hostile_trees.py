@@ -5,7 +5,7 @@ import socket
 import stat
 import subprocess
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -286,23 +286,6 @@ def test_in_a_directory_where_only_owners_remove_the_rest_is_reported(trash: Tra
     assert failure == (
         f"{NAME}/file-0: not permitted: it, or its directory, is marked immutable or another user's"
     )
-
-
-@pytest.fixture
-def mark() -> Iterator[Callable[[str, Path], None]]:
-    """chattr, taken back when the test ends."""
-    marked: list[Path] = []
-
-    def chattr(flag: str, path: Path) -> None:
-        done = subprocess.run(["chattr", flag, path], capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"chattr {flag}: {done.stderr.strip()}")
-        marked.append(path)
-
-    yield chattr
-    for path in marked:
-        for flag in ("-i", "-a"):
-            subprocess.run(["chattr", flag, path], capture_output=True, check=False)
 
 
 @needs_root
