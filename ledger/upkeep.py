@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import queue
 import threading
@@ -20,6 +21,8 @@ from ledger.place import Place
 from ledger.removal import Removed
 from ledger.settings import DAY_US, HOUR_US
 from ledger.states import Move
+
+log = logging.getLogger("coatcheck")
 
 _PRUNED_AT_ONCE = 500
 NAME_TAKEN = (
@@ -330,8 +333,11 @@ class Remover:
     def _run(self) -> None:
         while (entry := self._entries.get()) is not None:
             # Nothing is lost here: the entry stays in the trash, and a sweep reports why.
-            with suppress(OSError, CoatcheckError):
-                finish_trash(self._place, entry, self._clock())
+            try:
+                with suppress(OSError, CoatcheckError):
+                    finish_trash(self._place, entry, self._clock())
+            except Exception:
+                log.exception("this should not happen; the next sweep removes what was deleted")
 
 
 # History

@@ -326,3 +326,22 @@ def test_cleanup_takes_fractions_of_an_hour(world: World, hours: float, removed:
     for age in (0.1, 0.55, 1.1, 2.1):
         world.create(age=age)
     assert world.sessions.cleanup_stale_sessions(hours) == removed
+
+
+def test_what_breaks_one_removal_ends_no_other(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise ValueError("a mistake of ours")
+
+    ids = [world.create(), world.create()]
+    with around("upkeep.finish_trash", before=broken):
+        for session_id in ids:
+            assert world.sessions.delete_session(session_id)
+        world.sessions.close()
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "this should not happen; the next sweep removes what was deleted"
+    ]
+    world.sessions = world.open()
+    [left] = world.in_trash()
+    assert left.endswith(ids[0])
