@@ -6,6 +6,7 @@ Until its burial whoever uses the directory wins, by a touch in the ledger or a 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,11 +43,14 @@ class _Aside:
 class SettingAside:
     """Carries out the verdict `set_aside` for batches of sessions whose locks the caller holds."""
 
-    def __init__(self, place: Place, now: int, max_age: int, out: Report) -> None:
+    def __init__(
+        self, place: Place, now: int, max_age: int, out: Report, cancel: threading.Event
+    ) -> None:
         self._place = place
         self._now = now
         self._max_age = max_age
         self._out = out
+        self._cancel = cancel
 
     def carry_out(self, judged: Sequence[tuple[Suspect, Verdict]]) -> int:
         """The sessions that were still as judged are out of the root; how many."""
@@ -62,6 +66,8 @@ class SettingAside:
             if suspect.evidence.session_id not in due:
                 suspect.release()  # whoever uses it need not wait until the others' bytes are gone
         for aside in due.values():
+            if self._cancel.is_set():
+                break  # their bytes lie in the trash, due: the next sweep's
             self._remove(aside)
         return self._out.removed - before
 

@@ -105,7 +105,9 @@ class Sweep:
         self._progress = order.progress
         self._listing = Listing(place, order, now)
         self._out = self._listing.out
-        self._aside = SettingAside(place, now, self._listing.policy.max_age, self._out)
+        self._aside = SettingAside(
+            place, now, self._listing.policy.max_age, self._out, order.progress.cancel
+        )
 
     def run(self) -> Report:
         self._check_brake()
