@@ -70,7 +70,7 @@ def _delete(source: Source, row: Row) -> None:
         raise _Refusal("it is gone already")
     if now.state != row.state:
         raise _Refusal(f"it is {now.state} by now")
-    if (now.last_touch_at, now.bytes, now.files) != (row.last_touch_at, row.bytes, row.files):
+    if (now.last_touch_at, now.bytes) != (row.last_touch_at, row.bytes):
         what = f"{words.count(now.files, 'file')}, {words.size(now.bytes)}"
         raise _Refusal(f"it was used since it was shown, and holds {what} now")
     if not source.delete(row.id):

@@ -123,3 +123,4 @@ class Dashboard(App[int]):
     def on_unmount(self) -> None:
         for stop in self._stops:
             stop.set()
+        self.source.stop()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ledger import State, UsageError
+from ledger import State
 from ledger.pages import Bound, Choice, Key
 
 _TEST = re.compile(r"(age|touch|left|size|files)\s*([<>])\s*(\S*)", re.IGNORECASE)
@@ -85,25 +85,30 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Everything in it must hold."""
+    """Everything in it must hold. `problem`: what a comparison lacks that is being typed."""
 
     text: str = ""
     state: str | None = None
     origin: str | None = None
     words: tuple[str, ...] = ()
     tests: tuple[Test, ...] = ()
+    problem: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Filter:
-        """Raises UsageError for a comparison that is not finished, saying how it would be."""
-        tests = tuple(_test(*found.groups()) for found in _TEST.finditer(text))
+        """What is not finished yet is left out, and told as the problem."""
+        tests = [_test(*found.groups()) for found in _TEST.finditer(text)]
         rest = _TEST.sub(" ", text).split()
+        if rest and rest[-1] in _EXAMPLES and text.endswith(rest[-1]):
+            tests.append(_lacks(rest.pop(), ">"))
         state = next((word.lower() for word in rest if word.lower() in _STATES), None)
         origin = next((word[7:] for word in rest if word in _ORIGINS), None)
         words = tuple(word for word in rest if word.lower() != state and word not in _ORIGINS)
-        if state is None and any(test.field == "left" for test in tests):
+        finished = tuple(test for test in tests if isinstance(test, Test))
+        problem = next((test for test in tests if isinstance(test, str)), "")
+        if state is None and any(test.field == "left" for test in finished):
             state = str(State.ACTIVE)  # only what is active has time left
-        return cls(" ".join(text.split()), state, origin, words, tests)
+        return cls(" ".join(text.split()), state, origin, words, finished, problem)
 
     def choice(self, sort: str, now: int, max_age: int, *, down: bool) -> Choice:
         bounds = tuple(test.bound(now, max_age) for test in self.tests)
@@ -125,13 +130,18 @@ def _is_in(word: str, row: Row) -> bool:
     return word.lower() in row.id.lower() or word.lower() in (row.label or "").lower()
 
 
-def _test(field: str, sign: str, amount: str) -> Test:
-    field = field.lower()
-    units = _TIMES if field in ("age", "touch", "left") else _SIZES
+def _test(name: str, sign: str, amount: str) -> Test | str:
+    """The comparison, or what it lacks."""
+    name = name.lower()
+    units = _TIMES if name in ("age", "touch", "left") else _SIZES
     found = _AMOUNT.fullmatch(amount)
     unit = found[2].lower().removesuffix("ib") if found else "?"
     if len(unit) == 2:
         unit = unit.removesuffix("b")
     if found is None or unit not in units:
-        raise UsageError(f"{field}{sign} wants an amount, such as {field}{sign}{_EXAMPLES[field]}")
-    return Test(field, sign == ">", round(float(found[1]) * units[unit]))
+        return _lacks(name, sign)
+    return Test(name, sign == ">", round(float(found[1]) * units[unit]))
+
+
+def _lacks(name: str, sign: str) -> str:
+    return f"{name}{sign} wants an amount, such as {name}{sign}{_EXAMPLES[name]}"

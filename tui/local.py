@@ -25,11 +25,12 @@ from ledger.health import Health, SweepInfo
 from ledger.models import Record, State
 from ledger.pages import Choice, Watch
 from ledger.plan import Evidence, Kind, Verdict
-from ledger.report import micros
 from ledger.views import Seen
 from tui import words
 from tui.filters import Row
+from tui.shapes import event_of
 from tui.source import (
+    OVERRIDES,
     Around,
     Cancel,
     Cancelled,
@@ -62,6 +63,9 @@ class LocalSource:
 
     def now(self) -> int:
         return self._sessions.clock()
+
+    def stop(self) -> None:
+        """Its readings are short, and its runs are cancelled."""
 
     def close(self) -> None:
         self._watch.close()
@@ -237,13 +241,13 @@ class LocalSource:
         place = self._sessions.place
         if why := guards.clock_problem(place):
             said = f"The clock is not trusted: {why}. Until it is, sweeps only report."
-            yield Objection(Guard.CLOCK, said, "the clock is right")
+            yield Objection(Guard.CLOCK, said, OVERRIDES[Guard.CLOCK])
         accepted = guards.accepted_max_age(place)
         if report.max_age_us < accepted:
             try:
                 guards.check_brake(report, accepted, place.settings.brake, self.now())
             except SweepStopped as stop:
-                yield Objection(Guard.BRAKE, str(stop), "past the brake")
+                yield Objection(Guard.BRAKE, str(stop), OVERRIDES[Guard.BRAKE])
 
     def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report:
         return self._sessions.sweep(
@@ -279,13 +283,6 @@ def _interrupter(connection: Connection) -> Callable[[], None]:
 
 def _event(row: Any) -> Event:
     return Event(row.event_id, row.at, row.session, row.from_state, row.to_state, row.by, row.why)
-
-
-def event_of(told: dict[str, Any]) -> Event:
-    """An event from its JSON."""
-    before, after = told["from"], told["to"]
-    at = micros(told["at"])
-    return Event(told["event_id"], at, told["session"], before, after, told["by"], told["why"])
 
 
 def _judgement(verdict: Verdict | None) -> Judgement | None:

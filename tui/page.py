@@ -77,7 +77,7 @@ class HealthLine(Line):
         self.set_class(app.status.is_bad, "-bad")
         return line.truncate(self.size.width, ellipsis=True)
 
-    async def on_click(self) -> None:
+    async def on_click(self, _event: events.Click) -> None:
         dashboard(self).action_go("history")
 
 

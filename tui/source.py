@@ -80,14 +80,21 @@ class View:
 class Around:
     """What must stay where it is when a list is read anew: a row, its rank, and the screen.
 
-    `above`: so many rows of the screen are above it. `from_end`: the list was read from there.
+    `above`: so many rows of the screen are above it. `from_end`: the list was read from there,
+    and had `total` rows.
     """
 
     row: Row | None
     rank: int
     above: int
     height: int
+    total: int = 0
     from_end: bool = False
+
+    @property
+    def place(self) -> int:
+        """How far the rank is from the end that was read from."""
+        return self.total - 1 - self.rank if self.from_end else self.rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +162,10 @@ class Plan:
     sweep_id: int | None = None
 
 
+# What an operator types to override a guard; the others cannot be overridden.
+OVERRIDES = {Guard.CLOCK: "the clock is right", Guard.BRAKE: "past the brake"}
+
+
 @dataclass(frozen=True, slots=True)
 class Objection:
     """A guard that says no. `typed` is what an operator types to override it; None: he cannot."""
@@ -175,6 +186,9 @@ class Source(Protocol):
     can_cancel_sweeps: bool
 
     def now(self) -> int: ...
+
+    # Before the end: what is asked for now may fail, so that nobody waits for it
+    def stop(self) -> None: ...
     def close(self) -> None: ...
 
     # A list of sessions, of which only what is looked at is read

@@ -341,8 +341,10 @@ class SessionTable(Rows):
         if self.cursor == 0 and self.top == 0:
             return Around(None, 0, 0, self.rows_shown)  # at the very top one follows the newest
         row = self.window.row(self.cursor) or self._at_cursor
-        above, from_end = self.cursor - self.top, self.window.from_end
-        return Around(row, self.cursor, above, self.rows_shown, from_end)
+        above, window = self.cursor - self.top, self.window
+        return Around(
+            row, self.cursor, above, self.rows_shown, window.total, from_end=window.from_end
+        )
 
     def _reread(self, version: Hashable, around: Around, again: Reread | None, took: float) -> None:
         self._polling = False
@@ -421,8 +423,11 @@ class SessionTable(Rows):
         self.look_at(replace(self.view, sort=order.sort, down=down))
 
     def filter_by(self, chosen: Filter) -> None:
-        if chosen != self.view.filter:
-            self.look_at(replace(self.view, filter=chosen))
+        view = replace(self.view, filter=chosen)
+        if view == self._shown_view:
+            self.give_up()
+        elif view != self.view:
+            self.look_at(view)
 
     def header_label(self, column: Column) -> str:
         if column.name != self.sorted_by:

@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ledger import UsageError
 
 if TYPE_CHECKING:
-    pass
+    from tui.app import Dashboard
 
 _LOOK_S = 0.5
 
 
-def is_served() -> bool:
-    """Whether textual-serve runs it, for a browser: by pipes, without a terminal."""
-    return bool(os.environ.get("TEXTUAL_DRIVER"))
-
-
 def check_terminal() -> None:
     """Raises UsageError where there is none to draw on, or to read keys from."""
+    served = os.environ.get("TEXTUAL_DRIVER")  # textual-serve runs it by pipes
     # Textual draws on standard error, so that standard output can be piped.
-    if not is_served() and not (sys.__stdin__ and sys.__stdin__.isatty() and os.isatty(2)):
+    if not served and not (sys.__stdin__ and sys.__stdin__.isatty() and os.isatty(2)):
         raise UsageError(
             "The dashboard needs a terminal. In a script use: coatcheck report, coatcheck sessions."
         )
+
+
+@contextmanager
+def end_with_the_terminal(app: Dashboard) -> Iterator[None]:
+    """While the block runs, a closed terminal or pipe, or SIGTERM, ends the application as if
+    one had left it."""
+    over, asked = threading.Event(), threading.Event()
+    former = {
+        number: signal.signal(number, lambda *_: asked.set())
+        for number in (signal.SIGHUP, signal.SIGTERM)
+    }
+    watch = threading.Thread(target=_watch, args=(app, over, asked), name="coatcheck-terminal")
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asked.set()
+        watch.join()
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _watch(app: Dashboard, over: threading.Event, asked: threading.Event) -> None:
+    """A terminal that is gone sends no key any more, and Textual goes on waiting for one."""
+    poll = select.poll()
+    poll.register(0, 0)  # tells of nothing but its end
+    while not asked.wait(_LOOK_S):
+        if any(told & (select.POLLHUP | select.POLLERR) for _, told in poll.poll(0)):
+            break
+    if not over.is_set():
+        app.call_later(app.action_leave)

@@ -147,6 +147,10 @@ class ChunkWindow:
         self._rows: OrderedDict[int, list[Row]] = OrderedDict()
         self._next: str | None = None
 
+    def next_task(self) -> Task | None:
+        """What comes behind all that is known."""
+        return None if self.exact else self._task(len(self._chunks))
+
     def row(self, rank: int) -> Row | None:
         if not 0 <= rank < self.total:
             return None

@@ -11,7 +11,6 @@ from textual.binding import BindingType
 from textual.content import Content
 from textual.widgets import Input
 
-from ledger import UsageError
 from tui import words
 from tui.acting import Work
 from tui.commands import SESSIONS, bindings_for
@@ -86,7 +85,7 @@ class SessionsPage(Deeds, Page):
 
     def on_session_table_given_up(self, message: SessionTable.GivenUp) -> None:
         self.filter_box.value = message.view.filter.text
-        self.notify("The search was given up; the list is what it was before.")
+        self.unfinished = ""
 
     def on_rows_header_clicked(self, message: Rows.HeaderClicked) -> None:
         self.table.sort_by(message.column)
@@ -126,7 +125,7 @@ class SessionsPage(Deeds, Page):
         total = words.total(table.total, exact=table.window.exact)
         if not table.total:
             return Content(
-                "Nothing passes the filter." if table.view.filter.text else "No sessions."
+                "Nothing passes the filter." if table.view.filter.text else "There are no sessions."
             )
         if table.window.from_end and not table.window.exact:
             return Content(f"{table.total - table.cursor:,} from the end of {total}")
@@ -147,11 +146,9 @@ class SessionsPage(Deeds, Page):
             self._filter(text)
 
     def _filter(self, text: str) -> None:
-        try:
-            self.table.filter_by(Filter.parse(text))
-            self.unfinished = ""
-        except UsageError as error:
-            self.unfinished = str(error)
+        chosen = Filter.parse(text)
+        self.unfinished = chosen.problem
+        self.table.filter_by(chosen)
         self.query_one(StatusLine).refresh()
 
     def on_input_submitted(self) -> None:
@@ -168,10 +165,14 @@ class SessionsPage(Deeds, Page):
         self._leave_filter()
 
     def action_back(self) -> None:
-        """One step back: what runs, a slow search, the filter, the marks."""
-        if self.stop_work() or self.table.give_up():
+        """One step back: what runs, the filter one is in, a slow search, the filter, the marks."""
+        if self.stop_work():
             return
-        if self.filter_box.display:
+        if self.filter_box.has_focus:
+            self._clear_filter()
+        elif self.table.give_up():
+            self.notify("The search was given up; the list is what it was before.")
+        elif self.filter_box.display:
             self._clear_filter()
         elif self.table.marked:
             self.table.unmark()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual import work
@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Button, Input, Label, Static
 
-from ledger import Action, Finding, Guard, Progress, Report
+from ledger import Action, Finding, Guard, Progress, Report, SweepStopped
 from tui import words
 from tui.commands import SWEEP, bindings_for
 from tui.deeds import Deeds
@@ -23,7 +23,7 @@ from tui.page import Page, dashboard
 from tui.progress import ProgressLine
 from tui.screens.confirm import Confirm
 from tui.screens.session import SessionPage
-from tui.source import FAILURES, Objection, Plan
+from tui.source import FAILURES, OVERRIDES, Objection, Plan
 
 
 class SweepPage(Deeds, Page):
@@ -46,6 +46,11 @@ class SweepPage(Deeds, Page):
         """What is there after the sweep, what waits in the trash above all."""
 
         report: Report
+
+    @dataclass
+    class Stopped(Message):
+        plan: Plan
+        error: SweepStopped
 
     @dataclass
     class Failed(Message):
@@ -173,6 +178,8 @@ class SweepPage(Deeds, Page):
             self.post_message(self.Swept(self.source.sweep(plan, overridden, progress)))
             if not progress.cancel.is_set():
                 self.post_message(self.Looked(self.source.report(Progress())))
+        except SweepStopped as stop:
+            self.post_message(self.Stopped(plan, stop))
         except FAILURES as error:
             self.post_message(self.Failed("Not swept", error))
 
@@ -187,6 +194,16 @@ class SweepPage(Deeds, Page):
         if self.plan is None and self.running is None:
             self._root = message.report.root
             self.query_one(Findings).show_report(message.report)
+
+    def on_sweep_page_stopped(self, message: Stopped) -> None:
+        """A guard that was not asked ahead said no: its list is there still, to override it."""
+        self._end()
+        stop = message.error
+        typed = OVERRIDES.get(stop.by)
+        objection = Objection(stop.by, str(stop), typed)
+        self.plan = replace(message.plan, objections=(objection,)) if typed else None
+        self._show_buttons()
+        self._say(Content(f"✖ {stop.by}: {stop}").stylize("bold $text-error"))
 
     def on_sweep_page_failed(self, message: Failed) -> None:
         self._end()

@@ -1,0 +1,297 @@
+"""A running service as the dashboard's source, through its operator API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from typing import Any
+from urllib.parse import quote
+
+from ledger import (
+    Action,
+    Entry,
+    Finding,
+    Guard,
+    Progress,
+    Report,
+    SessionNotFound,
+    SweepStopped,
+)
+from ledger.health import Health, SweepInfo
+from ledger.models import short
+from ledger.system import now_us
+from tui.filters import Row
+from tui.http import Client
+from tui.shapes import event_of, health_of, report_of, row_of, sweep_of, unrecorded
+from tui.source import (
+    OVERRIDES,
+    Around,
+    Cancel,
+    Clock,
+    Detail,
+    Event,
+    Judgement,
+    Objection,
+    Plan,
+    Refused,
+    Reread,
+    View,
+)
+from tui.window import ChunkWindow, Part, Task, Window
+
+OPERATOR = "/api/v1/operator"
+UPLOAD = "/api/v1/upload"
+PAGE = 200
+_LOOK_EVERY_S = 0.3
+_REPORT_KEPT_US = 30_000_000
+_EVENT_PAGES = 5
+_CURSORS = 200
+_FURTHER = 2 * PAGE  # so much further down a row is looked for that was moved
+
+
+class RemoteSource:
+    """What the API has no route for is said, with what to do instead."""
+
+    sorts = frozenset({"created_at", "last_touch_at", "bytes", "files", "state"})
+    can_cancel_sweeps = False
+
+    def __init__(self, url: str, token: str | None) -> None:
+        self._client = Client(url, token)
+        self.name = self._client.url
+        self._report: Report | None = None
+        self._cursors: dict[int, str] = {}
+
+    def now(self) -> int:
+        return now_us() + self._client.ahead
+
+    def stop(self) -> None:
+        self._client.stop()
+
+    def close(self) -> None:
+        self._client.close()
+
+    # A list of sessions
+
+    def open(self, view: View, cancel: Cancel, *, at_end: bool = False) -> Window:
+        window = ChunkWindow(from_end=at_end)
+        for task in window.tasks(0, 0):
+            window.put(self.load(view, task, cancel))
+        return window
+
+    def load(self, view: View, task: Task, cancel: Cancel) -> Part:
+        """One page; with a filter that the service does not know, as many as it takes to find
+        a row that passes."""
+        cursor, rows = task.cursor, list[Row]()
+        while True:
+            told = self._page(view, cursor, cancel, up=task.up)
+            rows += self._chosen(view, told["sessions"])
+            cursor = told["next"]
+            if rows or cursor is None:
+                return Part(task.number, rows, cursor)
+
+    def _page(self, view: View, cursor: str | None, cancel: Cancel, *, up: bool) -> Any:
+        down = view.down != up
+        chosen = view.filter
+        return self._client.get(
+            f"{OPERATOR}/sessions",
+            cancel=cancel,
+            sort=f"-{view.sort}" if down else view.sort,
+            limit=PAGE,
+            cursor=cursor,
+            state=chosen.state,
+            q=chosen.words[0] if chosen.words else None,
+        )
+
+    def _chosen(self, view: View, told: list[Any]) -> list[Row]:
+        now = self.now()
+        rows = (row_of(each) for each in told)
+        return [row for row in rows if view.filter.matches(row, now)]
+
+    def count(self, view: View, cancel: Cancel) -> int | None:  # noqa: ARG002
+        """Nobody counts them: the service gives pages."""
+        return None
+
+    def reread(self, view: View, around: Around, cancel: Cancel) -> Reread:
+        """From the end that was read from to where the row is now, or a while behind where it was.
+
+        The further down one is, the more pages that takes: nobody can point into the middle.
+        """
+        window = ChunkWindow(from_end=around.from_end)
+        place = 0 if around.row is None else None
+        while place is None or window.total <= place + around.height:
+            task = window.next_task()
+            if task is None or (place is None and window.total > around.place + _FURTHER):
+                break
+            part, before = self.load(view, task, cancel), window.total
+            window.put(part)
+            ids = [row.id for row in part.rows]
+            if around.row is not None and around.row.id in ids:
+                place = before + ids.index(around.row.id)
+        return self._reread(window, around, place)
+
+    def _reread(self, window: ChunkWindow, around: Around, place: int | None) -> Reread:
+        if place is None:
+            rank = max(0, min(around.rank, window.total - 1))
+            outside = self.look(around.row.id) if around.row is not None else None
+            return Reread(window, rank, None, outside)
+        rank = window.total - 1 - place if window.from_end else place
+        return Reread(window, rank, window.row(rank) if around.row is not None else None)
+
+    def version(self) -> Hashable:
+        """The newest event; for what makes none, the newest touch and the newest sweep."""
+        touched = self._client.get(f"{OPERATOR}/sessions", sort="-last_touch_at", limit=1)
+        events = self._client.get(f"{OPERATOR}/events", limit=1)["events"]
+        sweeps = self._client.get(f"{OPERATOR}/sweeps", limit=1)["sweeps"]
+        return json.dumps([touched["sessions"], events, sweeps])
+
+    # One session
+
+    def look(self, session_id: str) -> Row | None:
+        """An active one is asked for by its id; what has ended is looked for in the list."""
+        told = self._client.ask("GET", _upload(session_id), accept=(404, 409, 410))
+        if told is None or "session_id" not in told:
+            told = self._told(session_id)
+        return None if told is None else row_of(told)
+
+    def detail(self, session_id: str) -> Detail:
+        """Both sides as far as the API tells of them: the disk's, by a report of late."""
+        told = self._told(session_id)
+        entries = self._recent_report().entries
+        entry = next((entry for entry in entries if entry.session_id == session_id), None)
+        if told is not None:
+            row = row_of(told)
+            ledger = Clock(row.state, row.last_touch_at, row.files, row.bytes)
+        elif entry is not None:
+            row, ledger = unrecorded(entry, self.now()), Clock("no row")
+        else:
+            raise SessionNotFound(session_id)
+        files = [(file["name"], file["bytes"]) for file in (told or {}).get("files") or ()]
+        return Detail(
+            row=row,
+            ledger=ledger,
+            disk=_disk_clock(row, entry),
+            judgement=_judgement(row, entry),
+            files=files,
+            events=self._life(row),
+            note="" if files else "The service names no files of it.",
+        )
+
+    def _told(self, session_id: str) -> dict[str, Any] | None:
+        told = self._client.get(f"{OPERATOR}/sessions", q=session_id, limit=10)
+        found = (each for each in told["sessions"] if each["session_id"] == session_id)
+        return next(found, None)
+
+    def _recent_report(self) -> Report:
+        kept = self._report
+        if kept is None or self.now() - kept.at > _REPORT_KEPT_US:
+            kept = self.report(Progress())
+        return kept
+
+    def _life(self, row: Row) -> list[Event]:
+        """Its events, oldest first, among the last few thousand."""
+        found: list[Event] = []
+        cursor = None
+        for _ in range(_EVENT_PAGES):
+            told = self._client.get(f"{OPERATOR}/events", limit=1000, cursor=cursor)
+            events = [event_of(each) for each in told["events"]]
+            found += [event for event in events if event.session == short(row.id)]
+            cursor = told["next"]
+            if cursor is None or events[-1].at < row.created_at:
+                break
+        return found[::-1]
+
+    def delete(self, session_id: str) -> bool:
+        told = self._client.ask("DELETE", _upload(session_id), accept=(404,))
+        return told is None
+
+    def touch(self, session_id: str) -> None:
+        self._client.ask("POST", f"{_upload(session_id)}/touch")
+
+    def restore(self, session_id: str) -> None:
+        raise Refused(
+            "A service restores nothing. On its machine run: coatcheck restore " + session_id
+        )
+
+    # The sweep
+
+    def report(self, progress: Progress) -> Report:  # noqa: ARG002
+        report = report_of(self._client.get(f"{OPERATOR}/report"))
+        self._report = report
+        return report
+
+    def dry_run(self, max_age_hours: float | None, progress: Progress) -> Plan:
+        order: dict[str, Any] = {"dry_run": True}
+        if max_age_hours is not None:
+            order["max_age_hours"] = max_age_hours
+        told = self._run(order, progress)
+        return Plan(report_of(told["result"]), tuple(self._objections()), told["sweep_id"])
+
+    def _objections(self) -> list[Objection]:
+        """Of the guards, only the clock is told of ahead; the brake says no when it is tried."""
+        clock = self.health().clock
+        return [Objection(Guard.CLOCK, clock, OVERRIDES[Guard.CLOCK])] if clock else []
+
+    def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report:
+        order: dict[str, Any] = {"of": plan.sweep_id}
+        if Guard.BRAKE in overridden:
+            order["past_the_brake"] = True
+        if Guard.CLOCK in overridden:
+            order["trust_clock"] = True
+        return report_of(self._run(order, progress)["result"])
+
+    def _run(self, order: dict[str, Any], progress: Progress) -> Any:
+        """Begun, and watched to its end. Raises SweepStopped, Refused for one that failed."""
+        told = self._client.ask("POST", f"{OPERATOR}/sweeps", order)
+        while told["state"] == "running" and not progress.cancel.wait(_LOOK_EVERY_S):
+            told = self._client.get(f"{OPERATOR}/sweeps/{told['sweep_id']}")
+            progress.done, progress.total = told["done"], told["total"]
+            progress.advance(0)
+        why = (told["result"] or {}).get("why") or "It was stopped."
+        if told["stopped_by"]:
+            raise SweepStopped(Guard(told["stopped_by"]), why)
+        if told["state"] != "done":
+            raise Refused("The service goes on with it." if told["state"] == "running" else why)
+        return told
+
+    # History and health
+
+    def sweeps(self, most: int) -> list[SweepInfo]:
+        told = self._client.get(f"{OPERATOR}/sweeps", limit=most)
+        return [sweep_of(each) for each in told["sweeps"]]
+
+    def events(self, most: int, before: int | None = None) -> list[Event]:
+        """`before`: the last one of a page that was given."""
+        cursor = None if before is None else self._cursors.get(before)
+        if before is not None and cursor is None:
+            return []
+        told = self._client.get(f"{OPERATOR}/events", limit=most, cursor=cursor)
+        found = [event_of(each) for each in told["events"]]
+        if told["next"] is not None:
+            self._cursors[found[-1].event_id] = told["next"]
+            if len(self._cursors) > _CURSORS:
+                del self._cursors[next(iter(self._cursors))]
+        return found
+
+    def health(self) -> Health:
+        told = self._client.ask("GET", "/readyz", accept=(503,))
+        if not isinstance(told, dict) or "ready" not in told:
+            raise Refused(f"{self.name} does not say how it is. Is it coatcheck?")
+        return health_of(told)
+
+
+def _upload(session_id: str) -> str:
+    return f"{UPLOAD}/{quote(session_id, safe='')}"
+
+
+def _disk_clock(row: Row, entry: Entry | None) -> Clock:
+    if entry is not None:
+        return Clock(f"reported: {entry.finding}", entry.last_activity, entry.files, entry.bytes)
+    return Clock("nothing to report" if row.is_active else "nothing")
+
+
+def _judgement(row: Row, entry: Entry | None) -> Judgement | None:
+    if entry is not None:
+        return Judgement(entry.finding, str(entry.action), entry.why)
+    if not row.is_active:
+        return None
+    return Judgement(Finding.LIVE, str(Action.KEEP), "the report does not list it")
