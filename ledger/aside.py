@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +44,12 @@ class SettingAside:
     """Carries out the verdict `set_aside` for batches of sessions whose locks the caller holds."""
 
     def __init__(
-        self, place: Place, now: int, max_age: int, out: Report, cancel: threading.Event
+        self,
+        place: Place,
+        now: Callable[[], int],
+        max_age: int,
+        out: Report,
+        cancel: threading.Event,
     ) -> None:
         self._place = place
         self._now = now
@@ -89,9 +94,9 @@ class SettingAside:
         unknown = [self._new(aside) for aside in asides.values() if not aside.evidence.row]
         place = self._place
         with place.database.write() as connection:
-            begun = list(states.move_all(connection, known, self._now).values())
+            begun = list(states.move_all(connection, known, self._now()).values())
             begun += states.insert(
-                connection, place.root_id, unknown, Actor.SWEEP, self._now
+                connection, place.root_id, unknown, Actor.SWEEP, self._now()
             ).values()
         self._out.changed += len(asides) - len(begun)
         for record in begun:
@@ -157,7 +162,7 @@ class SettingAside:
 
     def _is_unused(self, aside: _Aside) -> bool:
         try:
-            if not newer_than(aside.fd, aside.name.seen, self._now):
+            if not newer_than(aside.fd, aside.name.seen, self._now()):
                 return True
         except OSError as error:
             self._out.fail(f"{short(aside.record.session_id)}: {error.strerror}")
@@ -171,7 +176,7 @@ class SettingAside:
             return []
         wanted = [Move(aside.record, State.EXPIRED, Actor.SWEEP, aside.why) for aside in asides]
         with self._place.database.write() as connection:
-            ended = states.move_all(connection, wanted, self._now)
+            ended = states.move_all(connection, wanted, self._now())
         won: list[_Aside] = []
         for aside in asides:
             if aside.record.pk in ended:
@@ -192,7 +197,7 @@ class SettingAside:
 
     def _remove(self, aside: _Aside) -> None:
         try:
-            done = upkeep.bury_and_remove(self._place, aside.name, aside.fd, self._now)
+            done = upkeep.bury_and_remove(self._place, aside.name, aside.fd, self._now())
         except OSError as error:
             said = error.strerror or error
             self._out.fail(f"{short(aside.record.session_id)}: its bytes stay for now: {said}")
@@ -218,9 +223,9 @@ class SettingAside:
         except FileNotFoundError:
             return False
         except FileExistsError:
-            due = self._now + self._max_age
+            due = self._now() + self._max_age
             with suppress(FileNotFoundError):
-                upkeep.postpone(self._place, aside.name, self._now, due)
+                upkeep.postpone(self._place, aside.name, self._now(), due)
             self._out.fail(f"{short(session_id)}: {upkeep.NAME_TAKEN}")
             # The row is now that of the directory which stands there.
             self._take_back(aside, upkeep.NAME_TAKEN, **FORGOTTEN)
@@ -236,13 +241,13 @@ class SettingAside:
         """The row is active again, unless somebody has made something else of it since."""
         values |= {"trash": None, "remover": None}
         if aside.record.state in ENDED:
-            values["last_touch_at"] = self._now
+            values["last_touch_at"] = self._now()
         with self._place.database.write() as connection:
             row = queries.record_of(connection, self._place.root_id, aside.record.session_id)
             mine = row is not None and row.trash == aside.entry
             if row is not None and mine and row.state in (State.REMOVING, State.EXPIRED):
                 back = Move(row, State.ACTIVE, Actor.SWEEP, why, values)
-                states.move(connection, back, self._now)
+                states.move(connection, back, self._now())
 
 
 def as_on_disk(disk: Facts, at: int) -> dict[str, Any]:

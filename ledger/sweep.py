@@ -100,14 +100,22 @@ class Sweep:
     def __init__(self, place: Place, order: Order, now: int, recorded: RecordedRun) -> None:
         self._place = place
         self._order = order
-        self._now = now
         self._recorded = recorded
         self._progress = order.progress
         self._listing = Listing(place, order, now)
         self._out = self._listing.out
         self._aside = SettingAside(
-            place, now, self._listing.policy.max_age, self._out, order.progress.cancel
+            place,
+            lambda: self._now,
+            self._listing.policy.max_age,
+            self._out,
+            order.progress.cancel,
         )
+
+    @property
+    def _now(self) -> int:
+        """What a sweep that takes hours does last is not dated as if it were its first."""
+        return self._listing.now
 
     def run(self) -> Report:
         self._check_brake()
