@@ -349,6 +349,8 @@ def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -
             with suppress(FileNotFoundError):
                 moves.rename_in_trash(place.root, before, entry)
                 return
+    with suppress(FileNotFoundError):  # a ledger's older copy does not know what was set aside
+        upkeep.take_over(place, session_id, entry)
 
 
 def _after_a_lost_end(place: Place, removing: Record, entry: str) -> tuple[bool, str | None]:
@@ -369,7 +371,9 @@ def _is_left(place: Place, row: Record, now: int) -> bool:
     one that a sweep set aside and that waits. One that is due was the sweep's to remove."""
     if place.inode_of(row.session_id) is not None:
         return True
-    name = TrashName.parse(row.trash or "")
+    # A ledger's older copy did not know that it was set aside, and calls it missing.
+    entry = _restorable(place, row.session_id) if row.state == State.MISSING else row.trash
+    name = TrashName.parse(entry or "")
     if name is None or name.by_user or name.due <= now:
         return False
     return upkeep.exists(str(name), place.root.trash)

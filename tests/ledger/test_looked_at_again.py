@@ -373,7 +373,7 @@ def test_after_step_3_it_is_too_late_and_the_user_is_told(
 
 
 def test_a_touch_that_came_before_the_look_is_no_race_at_all(world: World, stale: str) -> None:
-    with at("sweep.Sweep._finish_everything", "after", lambda: world.sessions.touch(stale)):
+    with at("survey.Survey.suspects", "before", lambda: world.sessions.touch(stale)):
         done = world.sessions.sweep()
     assert (done.removed, done.changed) == (0, 0)
     check_is_live_and_whole(world, stale)

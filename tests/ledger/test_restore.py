@@ -98,3 +98,26 @@ def test_what_comes_back_without_a_row_is_counted_in_it(world: World, stale: str
     world.sessions = world.open(adopt=True)
     back = world.sessions.restore(stale)
     assert (back.files, back.bytes) == (3, len(b"a photo" + b"a list" + b"a note"))
+
+
+@pytest.mark.parametrize("swept_since", [True, False])
+def test_a_delete_of_what_waits_works_with_an_older_copy_of_the_ledger(
+    world: World, stale: str, swept_since: bool
+) -> None:
+    """Which has it as active, and after a sweep as missing."""
+    world.reopen(undo_hours=2)
+    world.sessions.close()
+    older = (world.folder / "ledger.db").read_bytes()
+    world.sessions = world.open()
+    world.sessions.sweep()
+    world.sessions.close()
+    (world.folder / "ledger.db").write_bytes(older)
+    world.sessions = world.open()
+    if swept_since:
+        world.sessions.sweep()
+        assert world.state(stale) == "missing"
+    assert world.sessions.delete_session(stale)
+    world.reopen()
+    assert world.in_trash() == []
+    assert world.state(stale) == "deleted"
+    assert world.sessions.report().settled
