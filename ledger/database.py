@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ledger import postgresql, system
 from ledger.errors import (
+    CoatcheckError,
     CommitUnknown,
     LedgerDamaged,
     LedgerFull,
@@ -43,8 +45,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0001"
 VERSION_TABLE = "coatcheck_schema"
 TIMEOUT_S = 5.0
-RESERVE_BYTES = 16 << 20
 
+_LEAST_LOG_PAGES, _MOST_LOG_PAGES = 64, 1000  # of 4 KiB; SQLite's own is 1000
+_OPENING_BYTES = 1 << 16
 _DAMAGED = ("malformed", "not a database", "disk image", "database corruption")
 
 
@@ -188,7 +191,7 @@ class Database:
             hide_parameters=True,
             connect_args={"timeout": self._timeout_s, "check_same_thread": False},
         )
-        event.listen(engine, "connect", _configure_sqlite)
+        event.listen(engine, "connect", partial(_configure_sqlite, _log_pages(self.file)))
         return engine
 
     @contextmanager
@@ -201,6 +204,8 @@ class Database:
             plain = self._plain(error)
             if plain is error:
                 raise
+            if isinstance(plain, LedgerFull):
+                self.begin_log_anew()  # who tries again may find room
             raise plain from error
 
     def _plain(self, error: Exception) -> Exception:
@@ -210,7 +215,7 @@ class Database:
         original = getattr(error, "orig", None) or error
         said = str(original).splitlines()[0] if str(original) else type(original).__name__
         low = said.lower()
-        if "is full" in low or "no space left" in low:
+        if "is full" in low or "no space left" in low or self._has_no_room(low):
             return LedgerFull(f"No room is left to write the ledger {self.name}: free some space.")
         if any(word in low for word in _DAMAGED):
             return LedgerDamaged(
@@ -224,6 +229,24 @@ class Database:
         if operational and "no such" not in low and "syntax" not in low:
             return LedgerUnavailable(f"The ledger {self.name} cannot be used: {said}.")
         return error
+
+    def _has_no_room(self, low: str) -> bool:
+        """SQLite says no more than that where the index of its log finds no room."""
+        if self.file is None or "disk i/o error" not in low:
+            return False
+        with suppress(OSError):
+            disk = os.statvfs(self.file.parent)
+            return disk.f_bavail * disk.f_frsize < _OPENING_BYTES
+        return False
+
+    def begin_log_anew(self) -> None:
+        """What the log of a SQLite ledger holds is in the ledger itself, where there is room for
+        it and nobody reads it: then the log is written over, and does not grow."""
+        if not self.is_sqlite:
+            return
+        failing = suppress(SQLAlchemyError, CoatcheckError)
+        with failing, self._connected(self.engine) as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     # Migrations
 
@@ -289,10 +312,20 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _configure_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+def _log_pages(file: Path | None) -> int:
+    """At how many pages the log begins anew: at 1 % of a small disk, or it would fill that."""
+    try:
+        disk = os.statvfs(file.parent if file else ".")
+    except OSError:
+        return _MOST_LOG_PAGES
+    return min(_MOST_LOG_PAGES, max(_LEAST_LOG_PAGES, disk.f_blocks * disk.f_frsize // 100 // 4096))
+
+
+def _configure_sqlite(log_pages: int, connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, and as what we say
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={log_pages}")
     connection.execute("PRAGMA journal_size_limit=67108864")
 
 
@@ -312,53 +345,3 @@ def _locked_file(path: str, timeout_s: float) -> Iterator[None]:
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)
         os.close(fd)
-
-
-class Reserve:
-    """Room beside a SQLite ledger, really allocated, given up when the disk is full.
-
-    Removing frees space but must first be written into the ledger: with a full disk the one
-    would wait for the other.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._path = f"{database.file}.reserve" if database.file else None
-
-    def take(self) -> bool:
-        """Allocates the reserve: 16 MiB or 1 % of the disk, the smaller. False: no room for it."""
-        if self._path is None:
-            return True
-        try:
-            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return False
-        try:
-            disk = os.fstatvfs(fd)
-            size = min(RESERVE_BYTES, disk.f_blocks * disk.f_frsize // 100)
-            facts = os.fstat(fd)
-            if facts.st_size < size or facts.st_blocks * 512 < size:
-                system.allocate(fd, size)
-            return True
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(fd, 0)
-            return False
-        finally:
-            os.close(fd)
-
-    def give_up(self) -> bool:
-        """Frees the reserve; False when there was none to free."""
-        if self._path is None:
-            return False
-        try:
-            fd = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            had = os.fstat(fd).st_size > 0
-            os.ftruncate(fd, 0)
-            return had
-        except OSError:
-            return False
-        finally:
-            os.close(fd)

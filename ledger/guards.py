@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Row, select, update
 
 from ledger import moves, system
 from ledger.claims import Claims
-from ledger.database import Database, Reserve
+from ledger.database import Database
 from ledger.disk import HOUSE, INCOMING, REPORTS, SWEEP_LOCK, TRASH, Root
 from ledger.errors import (
     Guard,
+    LedgerFull,
     RootMismatch,
     RootUnavailable,
     SweepStopped,
@@ -28,6 +29,7 @@ from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS
 from ledger.place import Place
 from ledger.plan import Action
 from ledger.report import Report, printable
+from ledger.reserve import Reserve
 from ledger.settings import DAY_US, Settings
 
 JUMP_US = 5 * 60_000_000
@@ -45,7 +47,7 @@ def open_place(settings: Settings, now: int, *, adopt: bool = False) -> Place:
     consent (`adopt`) that was not given: then nothing was written into the root.
     """
     check_paths(settings)
-    database = Database(settings)
+    database = _open_database(settings)
     try:
         with usable(settings.root):
             return _open_root_with(settings, database, now, adopt=adopt)
@@ -54,13 +56,22 @@ def open_place(settings: Settings, now: int, *, adopt: bool = False) -> Place:
         raise
 
 
+def _open_database(settings: Settings) -> Database:
+    try:
+        return Database(settings)
+    except LedgerFull:  # only opening it takes some room
+        if not Reserve(settings.ledger_file).give_up():
+            raise
+        return Database(settings)
+
+
 def _open_root_with(settings: Settings, database: Database, now: int, *, adopt: bool) -> Place:
     root = _open_root(settings, database, adopt)
     try:
         with _pairing(root):
             root_id = _pair(settings, database, root, now, adopt=adopt)
         claims = Claims(settings.claims, root)
-        reserve = Reserve(database)
+        reserve = Reserve(settings.ledger_file)
         reserve.take()
         return Place(settings, root, claims, database, reserve, root_id)
     except BaseException:
@@ -311,6 +322,13 @@ def clock_problem(place: Place) -> str | None:
     with place.database.read() as connection:
         why = _root(connection, place).distrusted_why
     return None if why is None else str(why)
+
+
+def clock_is_trusted(place: Place, now: int) -> bool:
+    """Whether nothing stored, and nothing since the last heartbeat, speaks against the clock."""
+    with place.database.read() as connection:
+        row = _root(connection, place)
+    return row.distrusted_why is None and jump(row, now) is None
 
 
 def check_clock(place: Place, now: int, max_age: int, *, trust: bool = False) -> None:

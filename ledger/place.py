@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from ledger import system
 from ledger.claims import Claims
-from ledger.database import Database, Reserve
+from ledger.database import Database
 from ledger.disk import Root, inode_of, open_directory
 from ledger.errors import SessionBusy, SessionEnded
 from ledger.models import short
+from ledger.reserve import Reserve
 from ledger.settings import Settings
 
 # A report's probe holds a directory's lock for microseconds, a sweep for the time of a look.

@@ -61,7 +61,8 @@ class Progress:
 class Order:
     """What a run was asked for. With `listed`: exactly what that report lists, by its max age.
 
-    `taken`: the run has made the list of a recorded dry run its own.
+    `taken`: the run has made the list of a recorded dry run its own. `on_full_disk`: the ledger
+    could hardly be written, so the run takes small steps, and what waits in the trash makes room.
     """
 
     policy: Policy
@@ -73,6 +74,7 @@ class Order:
     keep_entries: bool = True
     progress: Progress = field(default_factory=Progress)
     taken: bool = False
+    on_full_disk: bool = False
 
     @property
     def dry_run_id(self) -> int | None:

@@ -49,49 +49,70 @@ def _run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
             f"The report is of the root {order.listed.root_id} ({order.listed.root}), not of "
             f"{place.root_id} ({place.root.path}). Make one here: coatcheck report --json"
         )
-    try:
+    with suppress(LedgerFull):
         return _swept(place, order, clock)
-    except LedgerFull:
-        if not place.reserve.give_up():
-            raise
-    # Removing frees the disk, but must first be written: with the reserve given up it can be.
-    # What the first try left half done, the second finishes.
-    try:
-        return _swept(place, order, clock)
-    finally:
-        _take_reserve_again(place, clock())
+    order.on_full_disk = True
+    with suppress(LedgerFull):
+        return _swept_in_reserve(place, order, clock)
+    return _swept_in_reserve(place, order, clock)  # now with the room of what waited
 
 
-def _take_reserve_again(place: Place, now: int) -> None:
-    """Where the disk is still full, what waits in the trash goes, earliest due first."""
+def _swept_in_reserve(place: Place, order: Order, clock: Callable[[], int]) -> Report:
+    """Removing frees the disk, but must first be written: with the reserve given up it can be.
+    What a try before this left half done, this one finishes."""
+    place.reserve.give_up()
+    place.database.begin_log_anew()
+    return _swept(place, order, clock)
+
+
+def _make_room(place: Place, now: int, order: Order) -> None:
+    """The reserve is taken again. While the ledger finds no room for it, what waits in the trash
+    goes, earliest due first, if that makes room where the ledger is, and if the guards let it."""
+    if place.reserve.take() or not order.on_full_disk or not place.reserve.is_on(place.root.device):
+        return
+    guards.check_root(place)
+    if not guards.clock_is_trusted(place, now):
+        return
     waiting = [entry for entry in trash_entries(place.root) if entry.name]
     waiting.sort(key=lambda entry: entry.name.due if entry.name else 0)
     for entry in waiting:
-        if place.reserve.take():
-            return
         with suppress(OSError, CoatcheckError):
             upkeep.finish_trash(place, entry.entry, now, early=True)
-    place.reserve.take()
+        if place.reserve.take():
+            return
 
 
 def _swept(place: Place, order: Order, clock: Callable[[], int]) -> Report:
     with guards.one_sweeper(place):
         now = clock()
-        recorded = RecordedRun(place, order, now)
         try:
-            guards.check_root(place)
-            guards.check_clock(place, now, order.policy.max_age, trust=order.trust_clock)
-            report = Sweep(place, order, now, recorded).run()
-        except (SweepStopped, RootMismatch) as stop:
-            by = stop.by if isinstance(stop, SweepStopped) else Guard.ROOT
-            recorded.stopped(by, str(stop), clock())
+            report = _recorded(place, order, now, clock)
+        except LedgerFull:
+            _make_room(place, now, order)
             raise
-        except BaseException as error:
-            with suppress(CoatcheckError):
-                recorded.failed(error, clock())
+        except (SweepStopped, RootMismatch):
+            place.reserve.take()  # and no more: a guard said no
             raise
-        recorded.done(report, order.progress, clock())
+        _make_room(place, now, order)
         return report
+
+
+def _recorded(place: Place, order: Order, now: int, clock: Callable[[], int]) -> Report:
+    recorded = RecordedRun(place, order, now)
+    try:
+        guards.check_root(place)
+        guards.check_clock(place, now, order.policy.max_age, trust=order.trust_clock)
+        report = Sweep(place, order, now, recorded).run()
+    except (SweepStopped, RootMismatch) as stop:
+        by = stop.by if isinstance(stop, SweepStopped) else Guard.ROOT
+        recorded.stopped(by, str(stop), clock())
+        raise
+    except BaseException as error:
+        with suppress(CoatcheckError):
+            recorded.failed(error, clock())
+        raise
+    recorded.done(report, order.progress, clock())
+    return report
 
 
 class Sweep:
@@ -104,6 +125,7 @@ class Sweep:
         self._progress = order.progress
         self._listing = Listing(place, order, now)
         self._out = self._listing.out
+        self._out.removed = order.progress.removed  # by a try that the full disk broke off
         self._aside = SettingAside(
             place,
             lambda: self._now,
@@ -122,12 +144,20 @@ class Sweep:
         if self._order.listed is not None:
             self._carry_out(self._order.listed)
             return self._out
-        self._finish_everything()
+        if self._order.on_full_disk:
+            self._empty_trash()  # which needs no room in the ledger
+            self._finish_rows()
+        else:
+            self._finish_rows()
+            self._empty_trash()
+        for leftover in leftovers(self._place.root, self._now):
+            self._finish_leftover(leftover)
         self._listing.expect()
         for batch in self._listing.batches(keep=True):
             self._act(batch)
             self._recorded.save(self._progress)
-        upkeep.prune(self._place, self._now)
+        if not self._order.on_full_disk:
+            upkeep.prune(self._place, self._now)
         upkeep.prune_reports(self._place, self._now)
         return self._out
 
@@ -148,7 +178,7 @@ class Sweep:
 
     # What is unfinished
 
-    def _finish_everything(self) -> None:
+    def _finish_rows(self) -> None:
         for batch in self._listing.unfinished():
             for suspect in batch:
                 verdict = self._listing.judge(suspect)
@@ -156,14 +186,14 @@ class Sweep:
                     self._finish(suspect, verdict)
                 elif verdict is not None and suspect.evidence.disk.kind is Kind.ABSENT:
                     self._listing.list(suspect.evidence, verdict)
+
+    def _empty_trash(self) -> None:
         for found in survey_trash(self._place, self._now):
             if self._progress.cancel.is_set():
                 return
             self._listing.list_trash(found)
             if found.verdict.action is Action.FINISH:
                 self._finish_trash(found.entry.entry)
-        for leftover in leftovers(self._place.root, self._now):
-            self._finish_leftover(leftover)
 
     def _finish(self, suspect: Suspect, verdict: Verdict) -> None:
         row = suspect.evidence.row
@@ -264,7 +294,14 @@ class Sweep:
                 suspect.release()  # an upload need not wait until the others' bytes are gone
         if aside:
             self._place.root.check()
-            self._progress.removed += self._aside.carry_out(aside)
+            self._set_aside(aside)
+
+    def _set_aside(self, aside: Sequence[tuple[Suspect, Verdict]]) -> None:
+        step = 1 if self._order.on_full_disk else len(aside)
+        for at in range(0, len(aside), step):
+            if self._order.on_full_disk:
+                self._place.database.begin_log_anew()
+            self._progress.removed += self._aside.carry_out(aside[at : at + step])
 
     def _act_at_once(self, suspect: Suspect, verdict: Verdict | None) -> None:
         if verdict is None:

@@ -35,7 +35,7 @@ class Outcome(StrEnum):
     """What came of finishing one thing."""
 
     DONE = "done"
-    REMOVED = "removed"  # done, and its directory left the root
+    REMOVED = "removed"  # done, and its directory left the root, which no sweep has counted yet
     IN_USE = "in_use"
     CHANGED = "changed"  # somebody else was first
 
@@ -189,14 +189,18 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
         touched = mine is not None and mine.state == State.ACTIVE and not name.by_user
         if touched or _is_used(fd, name, now):
             return bring_back(place, name, now)
+        outcome = Outcome.DONE
         if mine is not None and mine.state == State.REMOVING:
             to = State.DELETED if name.by_user else State.EXPIRED
             ended = _move(place, mine, to, "its interrupted removal was finished", now)
             if ended is Outcome.CHANGED:  # a touch or a DELETE was first
                 return ended
+            if to is State.EXPIRED:
+                outcome = Outcome.REMOVED
         if name.due > now and not early:
-            return Outcome.DONE
-        return bury_and_remove(place, name, fd, now)
+            return outcome
+        done = bury_and_remove(place, name, fd, now)
+        return outcome if done is Outcome.DONE else done
     finally:
         os.close(fd)
 

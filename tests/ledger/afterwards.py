@@ -42,7 +42,8 @@ AFTER = {
     "sweep_begun": After(
         "expired", GONE, {}, ("active", "removing", "active", "removing", "expired"), removed=1
     ),
-    "sweep_half_done": After("expired", GONE, {}, ("active", "removing", "expired")),
+    # No sweep has counted it yet: the one that took it out of the root was interrupted.
+    "sweep_half_done": After("expired", GONE, {}, ("active", "removing", "expired"), removed=1),
     "due": After("expired", GONE, {}, ("active", "removing", "expired")),
     "sweep_lost": After("expired", GONE, {}, ("active", "removing", "expired"), removed=1),
     "claim_begun": After("active", ROOT, LIVE, ("active", "claiming", "active")),
