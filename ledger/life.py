@@ -306,6 +306,13 @@ def _delete_known(
     place: Place, row: Record, clock: Callable[[], int], by: Actor
 ) -> tuple[bool, str | None]:
     """Whether that settled it, and the entry if it is ours to remove."""
+    with place.presence(row.session_id):
+        return _delete_present(place, row, clock, by)
+
+
+def _delete_present(
+    place: Place, row: Record, clock: Callable[[], int], by: Actor
+) -> tuple[bool, str | None]:
     now = clock()
     entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
     inode = place.inode_of(row.session_id) or row.inode

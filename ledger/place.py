@@ -20,6 +20,7 @@ from ledger.settings import Settings
 # A report's probe holds a directory's lock for microseconds, a sweep for the time of a look.
 _PATIENCE_S = {True: 5.0, False: 0.5}
 _ABSENCE_S = 0.5
+_GLANCE_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,22 @@ class Place:
                     "try again in a moment."
                 )
             time.sleep(0.005)
+
+    @contextmanager
+    def presence(self, session_id: str) -> Iterator[None]:
+        """Meanwhile a sweep sees, by a shared lock where one can be had, that somebody is at it."""
+        try:
+            fd = open_directory(session_id, dir_fd=self.root.fd)
+        except OSError:
+            yield
+            return
+        try:
+            began = time.monotonic()
+            while not system.lock_shared(fd) and time.monotonic() < began + _GLANCE_S:
+                time.sleep(0.001)
+            yield
+        finally:
+            os.close(fd)
 
     def inode_of(self, session_id: str) -> str | None:
         """The inode of the session's directory; None where none stands at its name."""

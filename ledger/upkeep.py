@@ -114,6 +114,8 @@ def _finish_users_removal(place: Place, record: Record, now: int) -> Outcome:
     if place.inode_of(record.session_id) is not None and record.trash:
         fd = open_directory(record.session_id, dir_fd=place.root.fd)
         try:
+            if not system.lock_exclusive(fd):  # who deletes it is still at it
+                return Outcome.IN_USE
             same = str(os.fstat(fd).st_ino) == record.inode
             if not same or newer_than(fd, requested, now):
                 why = "its interrupted removal was taken back: it was used since"
