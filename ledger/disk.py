@@ -15,6 +15,7 @@ from typing import NamedTuple
 from ledger import system
 from ledger.errors import RootUnavailable
 from ledger.plan import ABSENT, FUTURE_US, Facts, Kind
+from ledger.walk import walk
 
 HOUSE = ".coatcheck"
 TRASH = "trash"
@@ -73,6 +74,15 @@ def inode_of(name: str, dir_fd: int) -> str | None:
             return str(system.stat_directory(name, dir_fd=dir_fd).st_ino)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def stands(name: str, fd: int, dir_fd: int) -> bool:
+    """Whether the open directory is the one that stands at this name."""
+    try:
+        there = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(there, os.fstat(fd))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,17 @@ class Root:
         return self._open[name]
 
     def check(self) -> None:
+        """Raises RootUnavailable unless the path still leads to the directory that is open, and
+        what is coatcheck's own in there is as well."""
+        self.check_path()
+        for name, fd in list(self._open.items()):
+            if not stands(name, fd, self.fd if name == HOUSE else self.house):
+                raise RootUnavailable(
+                    f"{name} was removed or replaced in the root {self.path} while coatcheck ran. "
+                    "Restart it: what is missing is made anew."
+                )
+
+    def check_path(self) -> None:
         """Raises RootUnavailable unless the path still leads to the directory that is open."""
         try:
             facts = os.lstat(self.path)
@@ -164,11 +185,13 @@ class Root:
             )
 
     def read_id(self) -> str | None:
-        """The id on the disk; None where the root has none."""
+        """The id on the disk, read anew; None where the root has none."""
         try:
-            fd = os.open(
-                f"{HOUSE}/{ROOT_ID}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.fd
-            )
+            house = open_directory(HOUSE, dir_fd=self.fd)
+            try:
+                fd = os.open(ROOT_ID, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=house)
+            finally:
+                os.close(house)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -212,84 +235,6 @@ def _cannot_open(path: str, error: OSError) -> str:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return f"The root {path} is a link or no directory: name the directory itself."
     return f"{path} cannot be opened: {error.strerror}."
-
-
-class Seen(NamedTuple):
-    """One entry below a directory; its open parent and the `trail` that leads there are lent."""
-
-    parent: int
-    trail: list[str]
-    name: str
-    facts: os.stat_result
-
-
-def walk(top: int) -> Iterator[Seen]:
-    """Every entry below a directory, with three descriptors open however deep it goes.
-
-    Never follows a link. Raises OSError: EXDEV where another file system is mounted, ESTALE
-    where the tree was moved about meanwhile.
-    """
-    here = os.dup(top)
-    trail: list[str] = []
-    levels: list[tuple[int, list[str]]] = []
-    try:
-        below: list[str] = []
-        yield from _scan(here, trail, below)
-        levels.append((os.fstat(here).st_ino, below))
-        while levels:
-            if below := levels[-1][1]:
-                name = below.pop()
-                child = _open_below(name, here, trail)
-                if child is None:
-                    continue
-                trail.append(name)
-                os.close(here)
-                here = child
-                below = []
-                yield from _scan(here, trail, below)
-                levels.append((os.fstat(here).st_ino, below))
-            else:
-                levels.pop()
-                if levels:
-                    parent = _parent_of(here, levels[-1][0])
-                    os.close(here)
-                    here = parent
-                    trail.pop()
-    finally:
-        os.close(here)
-
-
-def _scan(fd: int, trail: list[str], below: list[str]) -> Iterator[Seen]:
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            try:
-                facts = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if stat.S_ISDIR(facts.st_mode):
-                below.append(entry.name)
-            yield Seen(fd, trail, entry.name, facts)
-
-
-def _open_below(name: str, here: int, trail: list[str]) -> int | None:
-    """None for what is gone or replaced meanwhile: its parent's mtime tells of that."""
-    try:
-        return system.open_directory(name, dir_fd=here)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-            return None
-        if error.errno == errno.EXDEV:
-            said = "another file system is mounted"
-            raise OSError(errno.EXDEV, said, "/".join([*trail, name])) from error
-        raise
-
-
-def _parent_of(here: int, inode: int) -> int:
-    parent = os.open("..", _DIRECTORY, dir_fd=here)
-    if os.fstat(parent).st_ino != inode:
-        os.close(parent)
-        raise OSError(errno.ESTALE, "the tree was moved about while it was read")
-    return parent
 
 
 def look(fd: int, now: int) -> Facts:

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, select, update
 from ledger import moves, system
 from ledger.claims import Claims
 from ledger.database import Database
-from ledger.disk import HOUSE, INCOMING, REPORTS, SWEEP_LOCK, TRASH, Root
+from ledger.disk import HOUSE, INCOMING, REPORTS, SWEEP_LOCK, TRASH, Root, open_directory
 from ledger.errors import (
     Guard,
     LedgerFull,
@@ -245,15 +245,19 @@ def _root_row(settings: Settings, root: Root, root_id: str, now: int) -> dict[st
 
 
 def _furnish(root: Root) -> None:
-    for name in (HOUSE, f"{HOUSE}/{TRASH}", f"{HOUSE}/{INCOMING}", f"{HOUSE}/{REPORTS}"):
-        try:
-            os.mkdir(name, 0o700, dir_fd=root.fd)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RootUnavailable(
-                f"{root.path}/{name} cannot be made: {error.strerror}."
-            ) from error
+    """What is coatcheck's own in the root is there; never reached through a link."""
+    _make(HOUSE, root.fd)
+    for name in (TRASH, INCOMING, REPORTS):
+        _make(name, root.house)
+    with suppress(OSError):  # a disk without room for one more name must still be swept
+        flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(SWEEP_LOCK, flags, 0o600, dir_fd=root.house))
+
+
+def _make(name: str, dir_fd: int) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=dir_fd)
+    os.close(open_directory(name, dir_fd=dir_fd))
 
 
 def _remember_path(database: Database, root: Root, known: Row[Any]) -> None:
@@ -265,7 +269,7 @@ def _remember_path(database: Database, root: Root, known: Row[Any]) -> None:
 
 def check_root(place: Place) -> None:
     """Raises RootMismatch or RootUnavailable unless root and ledger still belong together."""
-    place.root.check()
+    place.root.check_path()
     on_disk = place.root.read_id()
     with place.database.read() as connection:
         in_ledger = connection.execute(
@@ -278,6 +282,7 @@ def check_root(place: Place) -> None:
             f"{place.root_id}. Nothing is touched. Is the right disk mounted? Put the right one "
             "back, or take the root over anew: coatcheck adopt"
         )
+    place.root.check()
 
 
 # The clock

@@ -13,9 +13,11 @@ import stat
 from contextlib import suppress
 
 from ledger import system
-from ledger.disk import HOUSE, Root, TrashName, inode_of, walk
+from ledger.disk import ROOT_ID, Root, TrashName, inode_of
 from ledger.removal import DEAD
+from ledger.walk import walk
 
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -117,12 +119,12 @@ def make_durable(fd: int) -> None:
 
 def write_root_id(root: Root, root_id: str) -> None:
     """The root bears this id, durably."""
-    draft = f"{HOUSE}/root-id.new"
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644, dir_fd=root.fd)
+    draft = f"{ROOT_ID}.new"
+    fd = os.open(draft, _WRITE, 0o644, dir_fd=root.house)
     with os.fdopen(fd, "w") as file:
         file.write(root_id + "\n")
         file.flush()
         os.fsync(fd)
-    os.rename(draft, f"{HOUSE}/root-id", src_dir_fd=root.fd, dst_dir_fd=root.fd)
+    os.rename(draft, ROOT_ID, src_dir_fd=root.house, dst_dir_fd=root.house)
     os.fsync(root.house)
     os.fsync(root.fd)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ledger import system
 from ledger.claims import Claims
 from ledger.database import Database
-from ledger.disk import Root, inode_of, open_directory
+from ledger.disk import Root, inode_of, open_directory, stands
 from ledger.errors import SessionBusy, SessionEnded
 from ledger.models import short
 from ledger.reserve import Reserve
@@ -99,8 +99,4 @@ class Place:
 
     def stands(self, session_id: str, fd: int) -> bool:
         """Whether the open directory is the one that stands at the session's name."""
-        try:
-            there = os.stat(session_id, dir_fd=self.root.fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return False
-        return os.path.samestat(there, os.fstat(fd))
+        return stands(session_id, fd, self.root.fd)

@@ -24,17 +24,8 @@ ORDER = [
     *("__init__", "demo", "props", "doctor", "checks_ledger", "checks", "views", "sessions"),
     *("adoption", "dry_runs", "health", "incoming", "life", "sweep", "aside", "listing", "runs"),
     *("upkeep", "guards", "survey", "place", "claims", "states", "pages", "queries", "moves"),
-    *(
-        "disk",
-        "removal",
-        "report",
-        "plan",
-        "migrations",
-        "database",
-        "postgresql",
-        "models",
-        "reserve",
-    ),
+    *("disk", "walk", "removal", "report", "plan", "migrations", "database", "postgresql"),
+    *("models", "reserve"),
     *("settings", "system", "cursors", "errors"),
 ]
 REMOVES = {"unlink", "rmdir", "rmtree", "removedirs"}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ledger import system
+from ledger import SessionLedger, system
 from tests.hostile.worlds import enter_own_mounts, in_child, needs_root
 from tests.ledger.world import World
 
@@ -38,6 +38,14 @@ def identity(path: Path) -> tuple[int, ...]:
     facts = path.lstat()
     kept = (facts.st_mode, facts.st_uid, facts.st_ino, facts.st_nlink, facts.st_size)
     return (*kept, facts.st_mtime_ns, facts.st_ctime_ns)
+
+
+def add_a_file(sessions: SessionLedger, session_id: str | None) -> None:
+    """To a session that stands, or to one that is made for it."""
+    with sessions.upload(session_id) as upload:
+        upload.open_file("late.txt")
+        upload.write(b"late")
+        upload.commit()
 
 
 def needs_mounts(test: Any) -> Any:

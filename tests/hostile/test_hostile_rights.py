@@ -9,19 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.places import OLD, WAYS, Act, without_rights
+from tests.hostile.places import OLD, WAYS, Act, add_a_file, without_rights
 from tests.hostile.test_hostile_trees import give
 from tests.hostile.trash import fill
 from tests.hostile.worlds import needs_root
 from tests.ledger.world import FILES, World, content, entry_of, findings
-
-
-def add_a_file(world: World, session_id: str) -> None:
-    with world.sessions.upload(session_id) as upload:
-        upload.open_file("late.txt")
-        upload.write(b"late")
-        upload.commit()
-
 
 # -- Modes
 
@@ -138,10 +130,12 @@ def test_another_users_session_can_be_touched_and_is_neither_removed_nor_lost(wo
     def check() -> None:
         (failure,) = world.sessions.sweep().failures
         assert failure == f"{session_id[:8]}: it could not be set aside: Permission denied"
-        for act in (WAYS["delete"], WAYS["claim"], add_a_file):
+        for act in (WAYS["delete"], WAYS["claim"]):
             with pytest.raises(PermissionError):
                 act(world, session_id)
             assert world.state(session_id) == "active"
+        with pytest.raises(PermissionError):
+            add_a_file(world.sessions, session_id)
         world.sessions.touch(session_id)
         assert world.sessions.sweep().failures == []
 
@@ -160,7 +154,7 @@ def test_another_users_session_where_one_may_write_is_a_session_like_any_other(
         (world.root / session_id).chmod(0o777)
 
         def check(session_id: str = session_id, act: Act = act) -> None:
-            add_a_file(world, session_id)
+            add_a_file(world.sessions, session_id)
             world.clock.passes(OLD)
             act(world, session_id)
             world.reopen()

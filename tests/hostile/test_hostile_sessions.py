@@ -21,6 +21,7 @@ from ledger import (
 from tests.hostile.places import (
     OLD,
     YOUNG,
+    add_a_file,
     fingerprint,
     identity,
     in_own_mounts,
@@ -125,13 +126,6 @@ def test_a_mount_in_a_sessions_place_stays_and_is_not_entered(
 
 
 # -- Swapped in the middle of it
-
-
-def add_a_file(sessions: SessionLedger, session_id: str) -> None:
-    with sessions.upload(session_id) as upload:
-        upload.open_file("late.txt")
-        upload.write(b"late")
-        upload.commit()
 
 
 ACTS: dict[str, Callable[[SessionLedger, str], object]] = {

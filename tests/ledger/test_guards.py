@@ -566,6 +566,7 @@ def test_the_lock_of_a_killed_sweep_is_free_and_its_run_is_not_under_way(world: 
 def test_a_lock_that_cannot_be_had_means_no_removal(world: World, what: str) -> None:
     session_id = world.create(age=30)
     lock = world.root / ".coatcheck/sweep.lock"
+    lock.unlink()
     if what == "a directory":
         lock.mkdir()
     elif what == "a link":
