@@ -18,6 +18,7 @@ from ledger import (
     SessionNotFound,
     moves,
 )
+from tests.cli import cc
 from tests.hostile.places import (
     OLD,
     YOUNG,
@@ -114,6 +115,22 @@ def test_a_link_in_a_sessions_place_stays_and_leads_nowhere(
     row: str, world: World, untouched: Path
 ) -> None:
     check_taken(world, put_a_link, row, untouched)
+
+
+def test_the_command_line_says_in_words_what_stands_in_a_sessions_place(
+    world: World, untouched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COATCHECK_ROOT", str(world.root))
+    session_id = a_name_to_take(world, "live")
+    (world.root / session_id).symlink_to(untouched)
+    for command in (["touch", session_id], ["claim", session_id, "spring"]):
+        ran = cc(*command)
+        assert (ran.code, ran.err) == (1, "coatcheck: The session's directory is gone.\n")
+    assert "a symbolic link" in cc("show", session_id).out
+    assert cc("delete", session_id).code == 0
+    assert cc("delete", session_id).code == 1
+    assert cc("report", "--check").code == 0
+    assert os.readlink(world.root / session_id) == str(untouched)
 
 
 @needs_mounts
