@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 import weakref
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,6 +29,7 @@ from tui.source import FAILURES, Source
 from tui.themes import DARK, THEMES
 
 _HEALTH_S = 2.0
+_REST = 10  # one that takes long to ask for is left alone for so many times as long
 
 
 class Dashboard(App[int]):
@@ -62,6 +65,7 @@ class Dashboard(App[int]):
         self.status = Status(through_service)
         self.status_heard: Signal[Status] = Signal(self, "status")
         self._asking = False
+        self._next_ask = 0.0
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         for theme in THEMES:
             self.register_theme(theme)
@@ -69,9 +73,17 @@ class Dashboard(App[int]):
 
     def on_mount(self) -> None:
         self.ask_health()
-        self.set_interval(_HEALTH_S, self.ask_health)
+        self.set_interval(_HEALTH_S, self._ask_when_due)
+
+    def on_ready(self) -> None:
+        # What is loaded by now stays, and is not searched for garbage any more: that took 0.1 s.
+        gc.freeze()
 
     # Health
+
+    def _ask_when_due(self) -> None:
+        if time.monotonic() >= self._next_ask:
+            self.ask_health()
 
     def ask_health(self) -> None:
         if not self._asking:
@@ -80,10 +92,13 @@ class Dashboard(App[int]):
 
     @work(thread=True, group="health", exit_on_error=False)
     def _ask(self) -> None:
+        began = time.monotonic()
         try:
             self.post_message(self.Heard(self.source.health()))
         except FAILURES as error:
             self.post_message(self.Unheard(error))
+        ended = time.monotonic()
+        self._next_ask = ended + min(60.0, _REST * (ended - began))
 
     def on_dashboard_heard(self, message: Heard) -> None:
         self._show(self.status.heard(message.health))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -86,6 +87,7 @@ class Findings(ListRows):
         self.groups = grouped(report.entries)
         for group in self.groups:
             group.folded = group.finding in folded
+        gc.freeze()  # a long list is not searched for garbage as long as it is shown
         self._show_groups()
 
     def clear(self) -> None:

@@ -232,8 +232,13 @@ class LocalSource:
     def report(self, progress: Progress) -> Report:
         return self._sessions.report(progress=progress)
 
-    def dry_run(self, max_age_hours: float | None, progress: Progress) -> Plan:
-        report = self._sessions.dry_run(max_age_hours, by=Actor.OPERATOR, progress=progress)
+    def dry_run(
+        self, max_age_hours: float | None, progress: Progress, *, keep: bool = True
+    ) -> Plan:
+        if keep:
+            report = self._sessions.dry_run(max_age_hours, by=Actor.OPERATOR, progress=progress)
+        else:
+            report = self._sessions.report(max_age_hours, progress=progress)
         return Plan(report, tuple(self._objections(report)), report.sweep_id)
 
     def _objections(self, report: Report) -> Iterator[Objection]:

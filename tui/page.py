@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -25,6 +25,15 @@ PAGES = ("sessions", "orphans", "sweep", "history")
 def dashboard(widget: Widget) -> Dashboard:
     """The one App there is, by its own type."""
     return cast("Dashboard", widget.app)
+
+
+Titled = TypeVar("Titled", bound=Widget)
+
+
+def titled(widget: Titled, title: str) -> Titled:
+    """The widget, with a title in its border."""
+    widget.border_title = Content(title).markup
+    return widget
 
 
 class Line(Widget):

@@ -219,7 +219,13 @@ class RemoteSource:
         self._report = report
         return report
 
-    def dry_run(self, max_age_hours: float | None, progress: Progress) -> Plan:
+    def dry_run(
+        self, max_age_hours: float | None, progress: Progress, *, keep: bool = True
+    ) -> Plan:
+        if not keep:
+            if max_age_hours is not None:
+                raise Refused("Read-only, a service reports by its own max age alone.")
+            return Plan(self.report(progress), tuple(self._objections()))
         order: dict[str, Any] = {"dry_run": True}
         if max_age_hours is not None:
             order["max_age_hours"] = max_age_hours

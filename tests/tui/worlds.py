@@ -11,7 +11,6 @@ from pathlib import Path
 
 from sqlalchemy import update
 from textual.pilot import Pilot
-from textual.widget import Widget
 
 from ledger import Session, SessionLedger, Settings
 from ledger.models import SESSIONS
@@ -119,12 +118,4 @@ async def until_shown(pilot: Pilot[int], *texts: str) -> None:
 def shown(pilot: Pilot[int]) -> str:
     """What is on the screen, as lines of text."""
     screen = pilot.app.screen
-    lines = []
-    for y in range(screen.size.height):
-        strips = screen._compositor.render_strips()[y]
-        lines.append("".join(segment.text for segment in strips))
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def text_of(widget: Widget) -> str:
-    return "\n".join(strip.text.rstrip() for strip in widget.render_lines(widget.size.region))
+    return "\n".join(strip.text.rstrip() for strip in screen._compositor.render_strips())

@@ -19,7 +19,7 @@ from ledger.health import SweepInfo
 from tui import health, words
 from tui.commands import HISTORY, bindings_for
 from tui.logs import Events, Sweeps
-from tui.page import Page, dashboard
+from tui.page import Page, dashboard, titled
 from tui.rows import Rows
 from tui.source import FAILURES, Event
 
@@ -64,15 +64,12 @@ class HistoryPage(Page):
     def body(self) -> ComposeResult:
         with Horizontal(id="above"):
             yield Vertical(id="plot")
-            yield Static(id="health")
+            yield titled(Static(id="health"), "Health")
         with Vertical(id="lists"):
-            yield Sweeps(id="sweeps")
-            yield Events(id="events")
+            yield titled(Sweeps(id="sweeps"), "Sweeps")
+            yield titled(Events(id="events"), "Events")
 
     def on_mount(self) -> None:
-        self.query_one("#health").border_title = "Health"
-        self.query_one("#sweeps").border_title = "Sweeps"
-        self.query_one("#events").border_title = "Events"
         dashboard(self).status_heard.subscribe(self, lambda _: self._tell_health())
         self._load_plot()
         self.ask()

@@ -20,7 +20,7 @@ from tui import words
 from tui.acting import Work
 from tui.commands import SESSION, bindings_for
 from tui.deeds import Deeds
-from tui.page import Page
+from tui.page import Page, titled
 from tui.source import FAILURES, Clock, Detail, Event
 from tui.table import STATE_INKS, left
 
@@ -52,19 +52,16 @@ class SessionPage(Deeds, Page):
 
     def body(self) -> ComposeResult:
         with Vertical(id="session"):
-            yield Static(id="facts")
-            yield Static(id="clocks")
+            yield titled(Static(id="facts"), f"Session {self.session_id}")
+            yield titled(Static(id="clocks"), "Both sides")
             with Vertical(id="below"):
-                yield Tree("", id="files")
-                with VerticalScroll(id="life"):
+                files = titled(Tree[None]("", id="files"), "Files")
+                files.show_root = False
+                yield files
+                with titled(VerticalScroll(id="life"), "Life"):
                     yield Static(id="told")
 
     def on_mount(self) -> None:
-        self.query_one("#facts").border_title = f"Session {self.session_id}"
-        self.query_one("#clocks").border_title = "Both sides"
-        self.query_one("#files").border_title = "Files"
-        self.query_one("#life").border_title = "Life"
-        self.query_one(Tree).show_root = False
         self.ask()
         self.set_interval(_REREAD_S, self.ask)
         self.set_interval(1.0, self._tell)

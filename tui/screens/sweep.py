@@ -110,7 +110,8 @@ class SweepPage(Deeds, Page):
     @work(thread=True, group="sweep", exit_on_error=False)
     def _plan(self, max_age_hours: float | None, progress: Progress) -> None:
         try:
-            plan = self.source.dry_run(max_age_hours, progress)
+            keep = not dashboard(self).read_only
+            plan = self.source.dry_run(max_age_hours, progress, keep=keep)
             self.post_message(self.Planned(plan))
         except FAILURES as error:
             self.post_message(self.Failed("No dry run", error))
