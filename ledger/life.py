@@ -424,6 +424,10 @@ def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
 
 def _put_back(place: Place, entry: str, session_id: str, now: int) -> None:
     try:
+        if upkeep.exists(
+            session_id, place.root.fd
+        ):  # before it is dated: a refusal changes nothing
+            raise FileExistsError
         _stamp(entry, now, place.root.trash)
         moves.put_back(place.root, entry, session_id)
     except FileExistsError:

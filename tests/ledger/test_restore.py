@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from ledger import SessionError
+from ledger import NameTaken, SessionError
 from tests.ledger.world import World, content, findings, found
 
 
@@ -98,6 +98,23 @@ def test_what_comes_back_without_a_row_is_counted_in_it(world: World, stale: str
     world.sessions = world.open(adopt=True)
     back = world.sessions.restore(stale)
     assert (back.files, back.bytes) == (3, len(b"a photo" + b"a list" + b"a note"))
+
+
+def test_a_restore_that_is_refused_changes_nothing(world: World, stale: str) -> None:
+    """Dated as if it had been used, it would come back by itself when it is due."""
+    world.reopen(undo_hours=2)
+    world.sessions.sweep()
+    world.stray(stale)
+    before = content(world.trash)
+    with pytest.raises(NameTaken, match="Move it away first"):
+        world.sessions.restore(stale)
+    assert content(world.trash) == before
+    (world.root / stale).rename(world.folder / "away")
+    world.clock.passes(3)
+    done = world.sessions.sweep()
+    assert (done.changed, done.failed) == (0, 0)
+    assert world.in_trash() == []
+    assert world.standing() == set()
 
 
 @pytest.mark.parametrize("swept_since", [True, False])
