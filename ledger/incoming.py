@@ -282,8 +282,11 @@ class Upload:
             raise self._why_not(record)
         try:
             received = [self._publish(file) for file in self._files]
-        except BaseException:
+        except BaseException as error:
             self._count_out(after, replaced)
+            gone = isinstance(error, FileNotFoundError)
+            if gone and not self._place.stands(record.session_id, self._session_fd):
+                raise self._why_not(record) from error  # a DELETE waits for nobody
             raise
         with suppress(OSError):
             os.utime(self._session_fd, ns=(now * 1000, now * 1000))

@@ -112,7 +112,10 @@ def _finish_users_removal(place: Place, record: Record, now: int) -> Outcome:
     requested = name.seen if name else 0
     outcome = Outcome.DONE
     if place.inode_of(record.session_id) is not None and record.trash:
-        fd = open_directory(record.session_id, dir_fd=place.root.fd)
+        try:
+            fd = open_directory(record.session_id, dir_fd=place.root.fd)
+        except FileNotFoundError:
+            return Outcome.CHANGED
         try:
             if not system.lock_exclusive(fd):  # who deletes it is still at it
                 return Outcome.IN_USE
