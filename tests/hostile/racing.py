@@ -162,7 +162,13 @@ def sweep(sessions: SessionLedger, ids: list[str]) -> Told:
 
 
 def sweep_without_lock(sessions: SessionLedger, ids: list[str]) -> Told:
-    """As if two machines had the same root, on a file system that knows no locks."""
+    with without_lock():
+        return sweep(sessions, ids)
+
+
+@contextmanager
+def without_lock() -> Iterator[None]:
+    """Sweepers do not see each other, as on a file system that knows no locks."""
 
     @contextmanager
     def nobody(place: object) -> Iterator[None]:
@@ -170,7 +176,7 @@ def sweep_without_lock(sessions: SessionLedger, ids: list[str]) -> Told:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guards, "one_sweeper", nobody)
-        return sweep(sessions, ids)
+        yield
 
 
 @contextmanager
