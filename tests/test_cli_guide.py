@@ -105,7 +105,7 @@ def test_every_command_line_in_the_docs_can_be_typed(path: Path) -> None:
         name, *rest = line.split()
         if name not in commands:
             continue  # a sentence about coatcheck
-        unknown = {word.rstrip(",.;:)") for word in rest if word.startswith("--")}
+        unknown = {word.rstrip(',.;:)"') for word in rest if word.startswith("--")}
         assert unknown <= options(commands[name]), line
 
 
