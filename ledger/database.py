@@ -39,6 +39,7 @@ from ledger.errors import (
     LedgerUnavailable,
     UsageError,
 )
+from ledger.models import UnsoundRow
 from ledger.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -48,7 +49,12 @@ TIMEOUT_S = 5.0
 
 _LEAST_LOG_PAGES, _MOST_LOG_PAGES = 64, 1000  # of 4 KiB; SQLite's own is 1000
 _OPENING_BYTES = 1 << 16
-_DAMAGED = ("malformed", "not a database", "disk image", "database corruption")
+_NO_TEXT = "Could not decode"
+# The last two: the schema is of this version, and yet it lacks what this version has.
+_DAMAGED = (
+    *("malformed", "not a database", "disk image", "database corruption"),
+    *("unsupported file format", "no such table", "no such column", "has no column"),
+)
 
 
 class Database:
@@ -106,8 +112,7 @@ class Database:
                 self._check_still_there()
                 yield connection
                 connection.commit()
-                if durable:
-                    self._check_still_there()
+                self._check_still_there()  # else it was committed into a file that is gone
             else:
                 xid = postgresql.begin(connection, durable=durable)
                 yield connection
@@ -200,7 +205,7 @@ class Database:
             yield
         except PoolTimeout as error:
             raise LedgerUnavailable(f"The ledger {self.name} is overloaded; try again.") from error
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except (SQLAlchemyError, sqlite3.Error, UnicodeDecodeError, UnsoundRow) as error:
             plain = self._plain(error)
             if plain is error:
                 raise
@@ -214,10 +219,12 @@ class Database:
             return postgresql.in_words(self.name, error) or error
         original = getattr(error, "orig", None) or error
         said = str(original).splitlines()[0] if str(original) else type(original).__name__
+        if isinstance(original, UnicodeDecodeError) or said.startswith(_NO_TEXT):
+            said = "database corruption: a text that is not UTF-8"  # and may hold an id
         low = said.lower()
         if "is full" in low or "no space left" in low or self._has_no_room(low):
             return LedgerFull(f"No room is left to write the ledger {self.name}: free some space.")
-        if any(word in low for word in _DAMAGED):
+        if isinstance(original, UnsoundRow) or any(word in low for word in _DAMAGED):
             return LedgerDamaged(
                 f"The ledger {self.name} is damaged ({said}). Stop coatcheck and put a copy back; "
                 "without one, move the file away and run `coatcheck adopt`: the directories "
@@ -226,7 +233,7 @@ class Database:
         if "locked" in low or "busy" in low:
             return LedgerUnavailable(f"The ledger {self.name} stayed locked; try again.")
         operational = isinstance(original, sqlite3.OperationalError)
-        if operational and "no such" not in low and "syntax" not in low:
+        if operational and "syntax" not in low:
             return LedgerUnavailable(f"The ledger {self.name} cannot be used: {said}.")
         return error
 

@@ -25,7 +25,7 @@ from ledger.errors import (
     SweepUnderWay,
     UsageError,
 )
-from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS
+from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, UnsoundRow
 from ledger.place import Place
 from ledger.plan import Action
 from ledger.report import Report, printable
@@ -370,6 +370,9 @@ def _root(connection: Connection, place: Place) -> Row[Any]:
             f"The ledger {place.database.name} no longer has the root {place.root_id}. Nothing "
             "is touched. Put the right ledger back, or take the root over: coatcheck adopt"
         )
+    numbers = (row.accepted_max_age_us, row.heartbeat_at, row.heartbeat_boottime_us)
+    if {type(n) for n in (*numbers, row.steady_since_us or 0)} != {int}:
+        raise UnsoundRow("the row of the root holds what coatcheck never writes")
     return row
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from ledger import guards, queries
-from ledger.errors import CoatcheckError, LedgerUnavailable
+from ledger.errors import CoatcheckError, LedgerDamaged, LedgerUnavailable
 from ledger.place import Place
 from ledger.report import moment, rfc3339
 
@@ -34,6 +34,17 @@ class SweepInfo:
 
     @classmethod
     def of(cls, row: Row[Any]) -> SweepInfo:
+        """Raises LedgerDamaged for a row that cannot be understood."""
+        try:
+            return cls._of(row)
+        except (TypeError, ValueError) as error:
+            raise LedgerDamaged(
+                f"The ledger is damaged: what it tells of the sweep {row.sweep_id} cannot be "
+                "understood. What to do, says: coatcheck doctor"
+            ) from error
+
+    @classmethod
+    def _of(cls, row: Row[Any]) -> SweepInfo:
         return cls(
             sweep_id=row.sweep_id,
             state=row.state,
@@ -125,10 +136,10 @@ def health(place: Place) -> Health:
         with place.database.read() as connection:
             recent = queries.sweeps(connection, place.root_id, most=50)
             sessions, size = queries.totals(connection, place.root_id)
+        real = [SweepInfo.of(row) for row in recent if not row.dry_run]
         clock = guards.clock_problem(place)
     except CoatcheckError as error:
         return Health(ledger=str(error))
-    real = [SweepInfo.of(row) for row in recent if not row.dry_run]
     ended = [sweep for sweep in real if sweep.state != "running"]
     done = [sweep for sweep in ended if sweep.state == "done"]
     return Health(

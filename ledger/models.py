@@ -161,9 +161,19 @@ EVENTS = _table(EventRow)
 SWEEPS = _table(SweepRow)
 
 
+class UnsoundRow(Exception):
+    """A row holds what coatcheck never writes: the ledger is damaged, though it can be read."""
+
+
+_STATES, _ORIGINS, _TEXT = frozenset(State), frozenset(Origin), frozenset({str, type(None)})
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A session's row as it was read: the fields of `SessionRow`, in its order."""
+    """A session's row as it was read: the fields of `SessionRow`, in its order.
+
+    Raises UnsoundRow for what is none: a sweep acts on rows, and on no damaged one.
+    """
 
     pk: int
     root_id: str
@@ -184,6 +194,20 @@ class Record:
     ended_at: int | None
     ended_by: str | None
     ended_why: str | None
+
+    def __post_init__(self) -> None:
+        # Written out, since every row that is read comes by here.
+        sound = (
+            self.state in _STATES
+            and self.origin in _ORIGINS
+            and type(self.version) is type(self.bytes) is type(self.files) is int
+            and type(self.created_at) is type(self.last_touch_at) is int
+            and (self.ended_at is None or type(self.ended_at) is int)
+            and {type(self.session_id), type(self.label), type(self.inode)} <= _TEXT
+            and {type(self.trash), type(self.destination), type(self.ended_why)} <= _TEXT
+        )
+        if not sound:
+            raise UnsoundRow("the row of a session holds what coatcheck never writes")
 
 
 def short(session_id: str) -> str:

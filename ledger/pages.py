@@ -90,7 +90,7 @@ def stretch(connection: Connection, root_id: str, choice: Choice, wanted: Stretc
     if far:
         keys = query.subquery()
         query = select(SESSIONS).join(keys, keys.c.pk == _PK).order_by(*columns)
-    rows = [Record(*row) for row in connection.execute(query)]
+    rows = [Record(*row) for row in connection.execute(query).all()]
     return rows[::-1] if wanted.back else rows
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State
+from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State, UnsoundRow
 from ledger.plan import FUTURE_US
 
 SORTS = ("created_at", "last_touch_at", "bytes", "files", "state")
@@ -36,8 +36,12 @@ def record_of(connection: Connection, root_id: str, session_id: str) -> Record |
 
 def records_of(connection: Connection, root_id: str, ids: Iterable[str]) -> dict[str, Record]:
     """The rows of those ids that have one, by id."""
-    query = select(SESSIONS).where(_COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(list(ids)))
-    return {row.session_id: Record(*row) for row in connection.execute(query)}
+    asked = list(ids)
+    query = select(SESSIONS).where(_COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(asked))
+    found = {row.session_id: Record(*row) for row in connection.execute(query).all()}
+    if not found.keys() <= set(asked):
+        raise UnsoundRow("the index of the sessions names other rows than it should")
+    return found
 
 
 def is_elsewhere(connection: Connection, root_id: str, session_id: str) -> bool:
@@ -60,7 +64,7 @@ def unfinished(connection: Connection, root_id: str, after: int, most: int) -> l
         .order_by(_COLUMNS.pk)
         .limit(most)
     )
-    return [Record(*row) for row in connection.execute(query)]
+    return [Record(*row) for row in connection.execute(query).all()]
 
 
 def active_ids(connection: Connection, root_id: str, after: int, most: int) -> Sequence[Row[Any]]:
@@ -143,7 +147,7 @@ def page(
         place = tuple_(*columns)
         query = query.where(place < after if down else place > after)
     query = query.order_by(*(column.desc() if down else column for column in columns))
-    return [Record(*row) for row in connection.execute(query.limit(most))]
+    return [Record(*row) for row in connection.execute(query.limit(most)).all()]
 
 
 def _are_few(connection: Connection, root_id: str, state: str) -> bool:

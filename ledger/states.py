@@ -16,7 +16,17 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ledger import postgresql
-from ledger.models import ENDED, EVENTS, SESSIONS, Actor, Origin, Record, State, short
+from ledger.models import (
+    ENDED,
+    EVENTS,
+    SESSIONS,
+    Actor,
+    Origin,
+    Record,
+    State,
+    UnsoundRow,
+    short,
+)
 
 # From each state, where a session can go. Every ended one can come back: revived or restored
 # (active), or removed once more when its directory stands again (removing).
@@ -64,6 +74,8 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
         found = standing.get(want.record.pk)
         if found is None or found.state != want.record.state:
             continue
+        if found.session_id != want.record.session_id:
+            raise UnsoundRow("the index of the sessions names other rows than it should")
         if want.any_version or found.version == want.record.version:
             moved.append((want, _after(found, want, now)))
     if moved:
@@ -80,9 +92,13 @@ def _take_turn(connection: Connection, root_id: str) -> None:
 
 
 def _lock(connection: Connection, keys: Sequence[int]) -> dict[int, Record]:
-    """The rows as they stand; nobody else changes them before this transaction ends."""
+    """The rows as they stand; nobody else changes them before this transaction ends.
+
+    Read to the end before one is looked at: a statement that is left half read, for an unsound
+    row, would keep its connection in an old moment, and every transaction on it from beginning.
+    """
     query = select(SESSIONS).where(_COLUMNS.pk.in_(keys)).order_by(_COLUMNS.pk)
-    return {row.pk: Record(*row) for row in connection.execute(query.with_for_update())}
+    return {row.pk: Record(*row) for row in connection.execute(query.with_for_update()).all()}
 
 
 def _after(found: Record, want: Move, now: int) -> Record:
@@ -178,7 +194,7 @@ def insert(
         }
         for new in wanted
     ]
-    made = [Record(*row) for row in connection.execute(_upsert(connection), rows)]
+    made = [Record(*row) for row in connection.execute(_upsert(connection), rows).all()]
     if made:
         events = [event(r, None, r.state, by, why[r.session_id], now) for r in made]
         connection.execute(EVENTS.insert(), events)
