@@ -228,6 +228,8 @@ def bring_back(place: Place, name: TrashName, now: int) -> Outcome:
     entry = str(name)
     try:
         moves.put_back(place.root, entry, name.session_id)
+    except FileNotFoundError:  # who restores or deletes it was quicker
+        return Outcome.CHANGED
     except FileExistsError:
         postpone(place, name, now, now + place.settings.max_age_us)
         raise FileExistsError(errno.EEXIST, NAME_TAKEN) from None
