@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -80,4 +81,21 @@ def test_what_a_sweep_has_ended_and_is_removing_is_not_deleted_a_second_time(
         assert world.sessions.sweep().removed == 1
     assert told == [False]
     assert world.state(its) == "expired"
+    assert settled(world)
+
+
+def test_a_sweep_that_a_restore_is_quicker_than_has_not_failed(world: World) -> None:
+    its = str(SCENES["due"].build(world.sessions).session_id)
+
+    def touch_in_trash() -> None:
+        [entry] = world.in_trash()
+        os.utime(world.trash / entry)
+
+    with (
+        around("upkeep.finish_trash", before=touch_in_trash),
+        around("upkeep.bring_back", before=lambda: world.sessions.restore(its)),
+    ):
+        assert world.sessions.sweep().failures == []
+    assert world.state(its) == "active"
+    assert world.standing() == {its}
     assert settled(world)
