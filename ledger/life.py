@@ -431,9 +431,10 @@ def _put_back(place: Place, entry: str, session_id: str, now: int) -> None:
         _stamp(entry, now, place.root.trash)
         moves.put_back(place.root, entry, session_id)
     except FileExistsError:
-        raise NameTaken(
-            f"Another directory stands at {place.root.path_of(session_id)}. Move it away first."
-        ) from None
+        if upkeep.exists(entry, place.root.trash):  # else another restore was quicker
+            raise NameTaken(
+                f"Another directory stands at {place.root.path_of(session_id)}. Move it away first."
+            ) from None
     except FileNotFoundError:
         # The remover, too, brings back what was touched; else it was quicker than the touch.
         if place.inode_of(session_id) is None:
