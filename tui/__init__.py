@@ -14,7 +14,7 @@ def run_dashboard(
 
     Raises UsageError without a terminal or for a URL that is none; what opening a ledger raises.
     """
-    from tui.terminal import check_terminal, end_with_the_terminal
+    from tui.terminal import check_terminal, end_with_the_terminal, is_gone
 
     check_terminal()
     from tui.app import Dashboard
@@ -31,6 +31,10 @@ def run_dashboard(
     try:
         with end_with_the_terminal(app):
             app.run()
+    except OSError:
+        if not is_gone():
+            raise
     finally:
         app.source.close()
-    return app.return_code or 0
+    # Where nobody reads any more even the last line fails, and that is no failure of ours.
+    return 0 if is_gone() else app.return_code or 0

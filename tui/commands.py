@@ -28,6 +28,7 @@ class Command:
     """A key and what it does; `acts`: it changes something, so read-only mode takes it away.
 
     `keys` as Textual names them, `shown` as one reads them. `footer`: its rank there, 0 for none.
+    `at_once`: done before the next key is looked at, which may be meant for what it opens.
     """
 
     where: str
@@ -38,6 +39,7 @@ class Command:
     help: str
     acts: bool = False
     footer: int = 0
+    at_once: bool = False
 
 
 COMMANDS = (
@@ -62,7 +64,8 @@ COMMANDS = (
             footer=5),
     Command(SESSIONS, "slash", "/", "screen.filter", "Filter",
             "Fewer rows, as you type: an id, a label, a state, age>12h, touch>2h, left<1h, "
-            "size>1G, files>10, origin:adopted. Enter keeps it, esc clears it.", footer=3),
+            "size>1G, files>10, origin:adopted. Enter keeps it, esc clears it.",
+            footer=3, at_once=True),
     Command(SESSIONS, "s", "s", "screen.sort", "Sort",
             "By any column, up or down; a click on a header does the same.", footer=4),
     Command(SESSIONS, "space", "space", "screen.mark", "Mark", "For deleting or touching many.",
@@ -134,4 +137,5 @@ def bindings_for(place: str) -> list[Binding]:
 def _bindings(place: str) -> Iterator[Binding]:
     for command in COMMANDS:
         if command.where == place and command.action and command.action != PALETTE:
-            yield Binding(command.keys, command.action, command.name, show=False)
+            first = command.at_once
+            yield Binding(command.keys, command.action, command.name, show=False, priority=first)

@@ -29,10 +29,21 @@ class Dialog(ModalScreen[Answer], Generic[Answer]):
 
     def __init__(self, title: str, *, no: str, yes: str, harmless: bool = False) -> None:
         super().__init__()
+        self._is_shown = False
         self._variant: ButtonVariant = "primary" if harmless else "error"
         self.title = title
         self._no = no
         self._yes = yes
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self._can_be_read)
+
+    def _can_be_read(self) -> None:
+        self._is_shown = True
+
+    def check_action(self, action: str, _parameters: tuple[object, ...]) -> bool | None:
+        """A yes that was typed before the question could be read is no answer."""
+        return self._is_shown or action != "yes"
 
     def compose(self) -> ComposeResult:
         with Vertical(id="box") as box:

@@ -46,6 +46,7 @@ class Client:
         self._own = threading.local()
         self._all: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
+        self._is_closed = False
 
     def stop(self) -> None:
         """What is still asked for fails now."""
@@ -54,6 +55,8 @@ class Client:
                 _cut(connection)
 
     def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
         self.stop()
         with self._lock:
             for connection in self._all:
@@ -84,25 +87,26 @@ class Client:
     def _asked(
         self, method: str, path: str, body: Mapping[str, Any] | None, cancel: Cancel | None
     ) -> tuple[int, bytes]:
-        for attempt in range(2):
-            connection, is_new = self._connection()
-            connection.timeout = _REPORT_S if path.endswith("/report") else TIMEOUT_S
+        timeout = _REPORT_S if path.endswith("/report") else TIMEOUT_S
+        is_new = False
+        while True:
             try:
+                connection, is_new = self._connection(timeout)
                 if cancel is None:
                     return self._exchange(connection, method, path, body)
                 with cancel.stopping(partial(_cut, connection)):
                     return self._exchange(connection, method, path, body)
             except _BROKEN as error:
-                self._forget(connection)
+                self._forget()
                 if cancel is not None and cancel.asked:
                     raise Cancelled from None
-                # A kept connection may have been closed by the service meanwhile; once is enough.
-                if is_new or attempt or isinstance(error, TimeoutError):
+                # A kept connection may have been closed by the service meanwhile.
+                if is_new or isinstance(error, TimeoutError):
                     raise Unreachable(self._silence(error)) from error
+                is_new = True
             except BaseException:
-                self._forget(connection)
+                self._forget()
                 raise
-        raise AssertionError
 
     def _exchange(
         self,
@@ -116,34 +120,46 @@ class Client:
         if body is not None:
             text = json.dumps(body)
             headers["Content-Type"] = "application/json"
-        if connection.sock is not None:
-            connection.sock.settimeout(connection.timeout)
         connection.request(method, self._prefix + path, text, headers)
         answer = connection.getresponse()
         text_back = answer.read()
         self._compare_clocks(answer.getheader("Date"))
         return answer.status, text_back
 
-    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+    def _connection(self, timeout: float) -> tuple[http.client.HTTPConnection, bool]:
+        """This thread's connection, and whether it is a new one. Raises OSError."""
         kept: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if kept is not None:
+        if kept is not None and kept.sock is not None:
+            kept.sock.settimeout(timeout)
             return kept, False
+        made = self._new(timeout)
+        with self._lock:
+            if self._is_closed:
+                raise Unreachable(f"{self.url} is not asked any more.")
+            self._all.add(made)
+        self._own.connection = made
+        made.connect()
+        return made, True
+
+    def _new(self, timeout: float) -> http.client.HTTPConnection:
         made: http.client.HTTPConnection
         if self._secure:
             context = ssl.create_default_context()
-            made = http.client.HTTPSConnection(self._host, self._port, context=context)
+            made = http.client.HTTPSConnection(
+                self._host, self._port, timeout=timeout, context=context
+            )
         else:
-            made = http.client.HTTPConnection(self._host, self._port)
-        self._own.connection = made
-        with self._lock:
-            self._all.add(made)
-        return made, True
+            made = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        made.auto_open = 0  # one that is closed when one leaves stays closed
+        return made
 
-    def _forget(self, connection: http.client.HTTPConnection) -> None:
+    def _forget(self) -> None:
+        kept: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
         self._own.connection = None
-        with self._lock:
-            self._all.discard(connection)
-        connection.close()
+        if kept is not None:
+            with self._lock:
+                self._all.discard(kept)
+            kept.close()
 
     def _compare_clocks(self, date: str | None) -> None:
         """Ages are told by the service's clock; its header is good to a second."""

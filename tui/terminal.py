@@ -48,14 +48,31 @@ def end_with_the_terminal(app: Dashboard) -> Iterator[None]:
         watch.join()
         for number, handler in former.items():
             signal.signal(number, handler)
+        if is_gone():
+            _write_nowhere()
+
+
+def is_gone() -> bool:
+    """Whether nobody is at the other end of standard input any more."""
+    poll = select.poll()
+    poll.register(0, 0)  # tells of nothing but its end
+    ends = select.POLLHUP | select.POLLERR | select.POLLNVAL
+    return any(told & ends for _, told in poll.poll(0))
+
+
+def _write_nowhere() -> None:
+    """What is still to be written has no reader, and must not fail at the very end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(nowhere, standard)
+    os.close(nowhere)
 
 
 def _watch(app: Dashboard, over: threading.Event, asked: threading.Event) -> None:
     """A terminal that is gone sends no key any more, and Textual goes on waiting for one."""
-    poll = select.poll()
-    poll.register(0, 0)  # tells of nothing but its end
     while not asked.wait(_LOOK_S):
-        if any(told & (select.POLLHUP | select.POLLERR) for _, told in poll.poll(0)):
+        if is_gone():
+            _write_nowhere()
             break
     if not over.is_set():
         app.call_later(app.action_leave)

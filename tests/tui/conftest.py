@@ -1,5 +1,7 @@
 """The fixtures of the dashboard's tests."""
 
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +38,12 @@ def braked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture(scope="session")
 def built_scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of the pictures, built once a worker."""
-    place = tmp_path_factory.mktemp("scene")
-    scene.build(place)
+    """The root of the pictures, built once a run, by the worker that comes first."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    place = shared / "scene"
+    with open(shared / "scene.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not place.exists():
+            scene.build(place)
     return place

@@ -179,9 +179,9 @@ async def test_every_look_is_legible_on_every_line(local: World, theme: str) -> 
         await until(pilot, lambda: look(app) != before or theme == DARK.name)
         await until_shown(pilot, "▸", "order 17", "active")
         rows = app.screen.query_one("#sessions", SessionTable)
-        for line in ("cursor", "header", "odd", "group"):
-            style = rows.get_component_rich_style(f"rows--{line}")
-            assert contrast(style.color, style.bgcolor) > 4.5, line
+        for name in ("cursor", "header", "odd", "group"):
+            style = rows.get_component_rich_style(f"rows--{name}")
+            assert contrast(style.color, style.bgcolor) > 4.5, name
         for ink in ("dim", "good", "warn", "bad", "accent"):
             colour = rows.get_component_rich_style(f"rows--{ink}").color
             for line in (rows.rich_style, rows.get_component_rich_style("rows--odd")):
@@ -221,7 +221,7 @@ async def test_without_colour_everything_is_still_told(
             for segment in strip.apply_filter(app._filters[-1], app.screen.background_colors[1])
             if segment.style and segment.style.color and segment.style.color.triplet
         }
-        assert all(c.red == c.green == c.blue for c in colours if c)
+        assert all(colour.red == colour.green == colour.blue for colour in colours)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 15), (30, 6), (200, 60)])

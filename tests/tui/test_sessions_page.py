@@ -138,7 +138,7 @@ class Slow:
 async def test_escape_gives_a_slow_search_up_and_the_list_stays(local: World) -> None:
     local.create("order 17")
     slow = Slow(local.source)
-    local.source = slow  # type: ignore[assignment]
+    local.source = slow
     app = local.dashboard()
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await until_shown(pilot, "order 17")

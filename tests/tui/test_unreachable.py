@@ -62,7 +62,7 @@ class Stage:
 def stage(tmp_path: Path) -> Iterator[Stage]:
     settings = Settings(
         root=tmp_path / "temp",
-        operator_token=TOKEN,  # type: ignore[arg-type]
+        operator_token=TOKEN,
         sweep_every_minutes=0,
     )
     stage = Stage(settings)

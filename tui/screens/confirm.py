@@ -28,6 +28,7 @@ class Confirm(Dialog[bool]):
             yield Input(id="typed", compact=True)
 
     def on_mount(self) -> None:
+        super().on_mount()
         self.query_one("#yes", Button).disabled = bool(self._typed)
 
     def on_input_changed(self, event: Input.Changed) -> None:

@@ -25,6 +25,7 @@ class Help(Dialog[None]):
         yield Static(self._table())
 
     def on_mount(self) -> None:
+        super().on_mount()
         body = self.query_one("#body")
         body.can_focus = True
         body.focus()

@@ -133,9 +133,14 @@ class SessionsPage(Deeds, Page):
 
     # Filter
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "filter" and self.filter_box.has_focus:
+            return False  # there it is a letter
+        return super().check_action(action, parameters)
+
     def action_filter(self) -> None:
         self.filter_box.display = True
-        self.filter_box.focus()
+        self.set_focus(self.filter_box)  # at once: the next key may be there already
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if event.input.id == "filter" and event.input.has_focus:
@@ -156,8 +161,8 @@ class SessionsPage(Deeds, Page):
         self._leave_filter()
 
     def _leave_filter(self) -> None:
+        self.set_focus(self.table)
         self.filter_box.display = bool(self.filter_box.value)
-        self.table.focus()
 
     def _clear_filter(self) -> None:
         self.filter_box.value = ""

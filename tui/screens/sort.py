@@ -33,6 +33,7 @@ class Sort(Dialog[str]):
         yield OptionList(*options, id="columns", compact=True)
 
     def on_mount(self) -> None:
+        super().on_mount()
         if self._column in self._names:
             columns = self.query_one(OptionList)
             columns.highlighted = self._names.index(self._column)
