@@ -351,7 +351,11 @@ def check_clock(place: Place, now: int, max_age: int, *, trust: bool = False) ->
         with place.database.write() as connection:
             connection.execute(
                 update(ROOTS)
-                .where(ROOTS.c.root_id == place.root_id)
+                .where(
+                    ROOTS.c.root_id == place.root_id,
+                    # Unless another process has just seen another jump.
+                    ROOTS.c.steady_since_us == row.steady_since_us,
+                )
                 .values(distrusted_why=None, steady_boot_id=None, steady_since_us=None)
             )
     if trust or steady >= max_age:
