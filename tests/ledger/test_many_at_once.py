@@ -1,5 +1,6 @@
-"""Many threads, and many processes, at one session: exactly one wins, and nothing is lost."""
+"""Many at one session, and one in the way of another: exactly one wins, and nothing is lost."""
 
+import itertools
 import os
 import threading
 from collections.abc import Callable
@@ -7,9 +8,16 @@ from contextlib import suppress
 
 import pytest
 
-from ledger import CoatcheckError, SessionBusy, SessionEnded, SessionError, SessionNotFound
+from ledger import (
+    CoatcheckError,
+    LedgerUnavailable,
+    SessionBusy,
+    SessionEnded,
+    SessionError,
+    SessionNotFound,
+)
 from tests.hostile.worlds import fork
-from tests.ledger.world import World
+from tests.ledger.world import World, around, findings
 
 INTO = "spring"
 
@@ -139,3 +147,83 @@ def test_sweeps_and_users_at_once_lose_nothing_that_was_acknowledged(any_world: 
     world.sessions.sweep()
     assert world.standing() == set()
     assert world.sessions.report().settled
+
+
+# -- One in the way of another
+
+
+def test_a_session_that_is_just_being_claimed_is_busy_for_everybody_else(world: World) -> None:
+    session_id = world.create()
+    acts: list[Callable[[], object]] = [
+        lambda: world.sessions.delete_session(session_id),
+        lambda: world.sessions.touch(session_id),
+        lambda: world.sessions.upload(session_id),
+        lambda: world.sessions.claim(session_id, into=INTO),
+        lambda: world.sessions.claim(session_id, into="elsewhere"),
+    ]
+
+    def try_them() -> None:
+        for act in acts:
+            with pytest.raises(SessionBusy):
+                act()
+        assert findings(world.sessions.report()) == {"in_use": 1}
+        assert world.sessions.sweep().removed == 0
+
+    for when in ("before", "after"):
+        with around("moves.claim", **{when: try_them}):  # type: ignore[arg-type]
+            assert world.sessions.claim(session_id, into=INTO).state == "claimed"
+        assert (world.claims / INTO / "photo.jpg").exists()
+        session_id = world.create()
+        (world.claims / INTO).rename(world.claims / when)
+
+
+def test_a_session_that_a_sweep_adopts_while_it_is_created_is_its_creators(world: World) -> None:
+    """The directory stands before its row does."""
+    with around("moves.publish_directory", after=world.sessions.sweep) as done:
+        session = world.sessions.create(label="order 17")
+    assert done
+    assert (session.origin, session.label, session.state) == ("created", "order 17", "active")
+    assert world.known(session.id).touched
+    assert findings(world.sessions.report()) == {"live": 1}
+
+
+def test_a_create_whose_row_cannot_be_written_leaves_nothing(world: World) -> None:
+    def fail() -> None:
+        raise LedgerUnavailable("away")
+
+    with around("states.insert", before=fail), pytest.raises(LedgerUnavailable):
+        world.create()
+    assert world.standing() == set()
+    assert (world.in_trash(), os.listdir(world.incoming)) == ([], [])
+
+
+def test_a_delete_waits_for_no_upload_and_the_upload_is_told(world: World) -> None:
+    session_id = world.create()
+    with world.sessions.upload(session_id) as upload:
+        upload.open_file("third")
+        upload.write(b"third")
+        assert world.sessions.delete_session(session_id)
+        with pytest.raises(SessionEnded):
+            upload.commit()
+    world.reopen()
+    assert world.standing() == set()
+    assert (world.in_trash(), os.listdir(world.incoming)) == ([], [])
+    assert world.state(session_id) == "deleted"
+
+
+@pytest.mark.parametrize(("max_age", "every"), [(24, 30), (0.05, 18)])
+def test_an_upload_in_progress_touches_its_session_now_and_then(
+    world: World, max_age: float, every: int
+) -> None:
+    world.reopen(max_age_hours=max_age)
+    session_id = world.create()
+    with world.sessions.upload(session_id) as upload:
+        upload.open_file("video")
+        versions = []
+        for _ in range(4):
+            world.clock.passes((every * 0.6) / 3600)
+            upload.write(b"chunk")
+            versions.append(world.known(session_id).version)
+        last = world.known(session_id).last_touch_at
+    assert [after - before for before, after in itertools.pairwise(versions)] == [1, 0, 1]
+    assert abs(last - world.clock()) < 2_000_000

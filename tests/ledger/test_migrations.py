@@ -3,6 +3,7 @@
 import itertools
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,9 @@ def test_forty_processes_open_a_new_ledger_at_once_and_all_succeed(settings: Set
     assert revision_in(file_of(settings)) == [(HEAD,)]
 
 
-def _or_fail(act: object) -> None:
+def _or_fail(act: Callable[[], None]) -> None:
     try:
-        act()  # type: ignore[operator]
+        act()
     except BaseException:
         os._exit(1)
 
