@@ -146,6 +146,8 @@ def _stamp(name: str, at: int, dir_fd: int) -> bool:
 
 
 def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
+    if not is_session_id(session_id):
+        raise SessionNotFound(session_id)
     for _ in range(_TRIES):
         with place.database.write() as connection:
             if touched := states.touch(connection, place.root_id, session_id, now):
