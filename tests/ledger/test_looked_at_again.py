@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ledger import NameTaken, SessionEnded, SessionError
+from ledger import Actor, NameTaken, SessionEnded, SessionError, life
+from ledger.demo import SCENES
 from tests.hostile.worlds import fork
 from tests.ledger.world import World, around, content, findings
 
@@ -377,6 +378,26 @@ def test_a_touch_that_came_before_the_look_is_no_race_at_all(world: World, stale
         done = world.sessions.sweep()
     assert (done.removed, done.changed) == (0, 0)
     check_is_live_and_whole(world, stale)
+
+
+@pytest.mark.parametrize("hook", ["upkeep._is_used", "upkeep.queries.record_of"])
+def test_a_touch_wins_against_the_finishing_of_a_sweep_that_crashed(
+    world: World, hook: str
+) -> None:
+    """Even before it has dated the directory: its row is enough."""
+    session_id = str(SCENES["sweep_half_done"].build(world.sessions).session_id)
+    place = world.sessions.place
+
+    def touch() -> None:
+        life._touch_row(place, session_id, world.clock(), Actor.API)
+
+    with at(hook, "after", touch):
+        assert world.sessions.sweep().removed == 0
+    world.sessions.sweep()
+    assert world.state(session_id) == "active"
+    assert (world.root / session_id / "photo.jpg").exists()
+    assert world.in_trash() == []
+    assert findings(world.sessions.report()) == {"live": 1}
 
 
 # -- A name that is taken when the directory should go back
