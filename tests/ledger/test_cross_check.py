@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from ledger import Finding, Report
 from ledger.demo import SCENES, Scene
 from tests.ledger.afterwards import AFTER, TRASH, After, where
-from tests.ledger.world import World, content, entry_of, findings, found
+from tests.ledger.world import World, around, content, entry_of, findings, found
 
 MINUTE_US = 60_000_000
 
@@ -228,6 +228,23 @@ def test_a_directory_that_a_program_locks_is_left_alone(world: World, recorded: 
         assert world.sessions.report().settled
     assert found(world.sessions, session_id) in (Finding.STALE, Finding.UNRECORDED)
     assert world.sessions.sweep().removed == 1
+
+
+def test_what_is_locked_after_it_was_judged_is_kept_all_the_same(world: World) -> None:
+    world.stray(age=30)
+    world.sessions.sweep()
+    [entry] = world.in_trash()
+    world.clock.passes(25)
+    with ExitStack() as held:
+
+        def lock() -> None:
+            held.enter_context(locked(world.trash / entry))
+
+        with around("survey.judge_trash", after=lock):
+            world.sessions.sweep()
+        assert world.in_trash() == [entry]
+    world.sessions.sweep()
+    assert world.in_trash() == []
 
 
 def test_what_is_locked_in_the_trash_is_kept_when_it_is_due(world: World) -> None:
