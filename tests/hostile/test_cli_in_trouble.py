@@ -154,13 +154,13 @@ def at_system_calls(kind: type[Command], stage: Stage, every: int) -> None:
 
 @every_command
 def test_refused_anywhere_it_says_so_in_a_sentence(kind: type[Command], stage: Stage) -> None:
-    at_its_own_points(kind, stage, every=80)
+    at_its_own_points(kind, stage, every=120)
 
 
 @needs_strace
 @every_command
 def test_refused_by_the_system_it_says_so_in_a_sentence(kind: type[Command], stage: Stage) -> None:
-    at_system_calls(kind, stage, every=80)
+    at_system_calls(kind, stage, every=120)
 
 
 @pytest.mark.torture

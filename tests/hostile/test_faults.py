@@ -89,7 +89,7 @@ looking = pytest.mark.parametrize("looks", [False, True], ids=["changing", "look
 def test_refused_at_its_own_points_it_loses_nothing_and_says_so(
     kind: type[Operation], looks: bool, stage: Stage
 ) -> None:
-    at_its_own_points(kind, stage, every=25, looks=looks)
+    at_its_own_points(kind, stage, every=35, looks=looks)
 
 
 @needs_strace

@@ -302,19 +302,26 @@ def judge_of(cut: Cut, lost: Lost) -> Judge:
     operation = cut.operation
     judge = operation.judge(cut.said if not lost.renames_lost else [])
     judge.lost_its_tail = True
+    _allow_forgotten(judge)
     if not lost.renames_lost:
         return judge
     expected = dict(judge.expected)
     if isinstance(operation, operations.OnOne):
         trees = [*operation.its_trees(False), *operation.its_trees(True)]
-        fates = operation.before | operation.after
-        fates |= {UNKNOWN} if GONE in fates else set()
-        expected[operation.its] = Expected(fates, trees)
+        expected[operation.its] = Expected(operation.before | operation.after, trees)
     if isinstance(operation, operations.Create):
         for session_id in expected.keys() - operation.may.keys():
             expected[session_id].fates.add(GONE)
     judge.expected = expected
+    _allow_forgotten(judge)
     return judge
+
+
+def _allow_forgotten(judge: Judge) -> None:
+    """What is gone may be gone from the ledger as well: the row of its end was the tail."""
+    for expected in judge.expected.values():
+        if GONE in expected.fates:
+            expected.fates = expected.fates | {UNKNOWN}
 
 
 def cut_everywhere(kind: type[Operation], stage: Stage, most: int) -> None:
