@@ -153,7 +153,7 @@ def settings_in(place: Path) -> Settings:
         root=place / "temp",
         ledger=f"sqlite:///{place}/ledger.db",
         claims=place / "claims",
-        undo_hours=6,
+        undo_hours=7,
     )
 
 

@@ -11,8 +11,8 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,8 +154,14 @@ def _reachable(folder: Path) -> Path:
 _SHARED = pytest.StashKey[Path]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    said = "every test that can, on PostgreSQL"
+    parser.addoption("--postgresql", action="store_true", dest="postgresql", help=said)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "postgresql: works on a real PostgreSQL server")
+    config.addinivalue_line("markers", "sqlite: takes its ledger for a file, `--postgresql` or not")
     given = getattr(config, "workerinput", {}).get("postgres")
     config.stash[_SHARED] = Path(given or f"/tmp/cc-pg-{secrets.token_hex(6)}")
 
@@ -251,6 +257,29 @@ def databases(postgres: Server, request: pytest.FixtureRequest) -> Databases:
 def postgres_url(databases: Databases) -> Iterator[str]:
     """A PostgreSQL ledger with nothing in it."""
     with databases.lent() as url:
+        yield url
+
+
+Lend = Callable[[Path], AbstractContextManager[str]]
+
+
+@pytest.fixture(scope="session")
+def usual_ledgers(request: pytest.FixtureRequest) -> Lend:
+    """Lends ledgers with nothing in them to tests that are not about ledgers: SQLite files in the
+    given folder, or databases where the run asks for PostgreSQL (`--postgresql`)."""
+    if request.config.getoption("postgresql"):
+        databases = request.getfixturevalue("databases")
+        return lambda _: databases.lent()
+    return lambda folder: nullcontext(f"sqlite:///{folder}/ledger.db")
+
+
+@pytest.fixture
+def usual_url(request: pytest.FixtureRequest, usual_ledgers: Lend, tmp_path: Path) -> Iterator[str]:
+    """One of them, for tests that may be marked `sqlite`: they take the ledger for a file."""
+    if request.node.get_closest_marker("sqlite"):
+        yield f"sqlite:///{tmp_path}/ledger.db"
+        return
+    with usual_ledgers(tmp_path) as url:
         yield url
 
 

@@ -129,7 +129,8 @@ class Findings(ListRows):
             case "files":
                 return f"{row.files:,}", ""
             case "action":
-                return row.action.replace("_", " "), _INKS.get(row.action, "accent")
+                ink = "dim" if row.finding is Finding.FOREIGN else _INKS.get(row.action, "accent")
+                return row.action.replace("_", " "), ink
             case "why":
                 return words.shown(row.why), ""
         return words.shown(within(row.path, self._root)), "dim"

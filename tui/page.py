@@ -82,9 +82,10 @@ class HealthLine(Line):
 
     def render(self) -> Content:
         app = dashboard(self)
-        line = health_line(app.status, app.source.now(), read_only=app.read_only)
+        width = self.size.width
+        line = health_line(app.status, app.source.now(), width, read_only=app.read_only)
         self.set_class(app.status.is_bad, "-bad")
-        return line.truncate(self.size.width, ellipsis=True)
+        return line.truncate(width, ellipsis=True)
 
     async def on_click(self, _event: events.Click) -> None:
         dashboard(self).action_go("history")

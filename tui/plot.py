@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,11 +46,24 @@ def _draw(plot: Any, found: Sequence[Point]) -> None:
     sizes = [size / unit for _, _, size in found]
     plot.plot(times, sizes, marker="hd", yside="right", color="blue")
     plot.plot(times, counts, marker=DOT, yside="left", color="orange")
-    plot.ylim(0, max(counts) or 1, yside="left")
-    plot.ylim(0, max(sizes) or 1, yside="right")
+    for values, side, least in ((counts, "left", 1.0), (sizes, "right", 0.01)):
+        ticks = scale(max(values), least)
+        plot.ylim(0, ticks[-1], yside=side)
+        plot.yticks(ticks, [f"{tick:,g}" for tick in ticks], yside=side)
     ends = [times[0], times[-1]]
     plot.xticks(ends, [f"{moment(round(at * words.SECOND)):%m-%d %H:%M}" for at in ends])
     plot.grid(False, False)
+
+
+def scale(largest: float, least: float) -> list[float]:
+    """Three to six round numbers from 0 to `largest` or just past it, `least` or more apart."""
+    step = least
+    for factor in itertools.cycle((2, 2.5, 2)):  # 1, 2, 5, 10, 20, 50 …
+        if largest <= 5 * step:
+            break
+        step *= factor
+    steps = max(2, math.ceil(largest / step))
+    return [round(step * each, 2) for each in range(steps + 1)]
 
 
 def title(found: Sequence[Point]) -> str:

@@ -35,6 +35,15 @@ def span(us: int) -> str:
     return f"{seconds // 86_400}d"
 
 
+def rough(us: int) -> str:
+    """The largest unit alone: `45s`, `4m`, `23h`, `30d`."""
+    seconds = max(0, us) // SECOND
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
 def hours(us: int) -> str:
     return f"{us / 3600 / SECOND:g} h"
 

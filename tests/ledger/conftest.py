@@ -28,10 +28,12 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(tmp_path: Path, clock: Clock, empty_ledger: Path) -> Iterator[World]:
+def world(tmp_path: Path, clock: Clock, empty_ledger: Path, usual_url: str) -> Iterator[World]:
     """A new root with its new ledger, by the default settings."""
-    shutil.copy(empty_ledger, tmp_path / "ledger.db")
-    world = World(tmp_path, clock)
+    by_default = usual_url.startswith("sqlite")
+    if by_default:
+        shutil.copy(empty_ledger, tmp_path / "ledger.db")
+    world = World(tmp_path, clock, "" if by_default else usual_url)
     yield world
     world.sessions.close()
 

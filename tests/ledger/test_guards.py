@@ -105,6 +105,7 @@ def test_a_root_without_the_ledgers_id_is_not_opened(
     assert full.sessions.place.root_id not in (root_id, "anotherrootsid")
 
 
+@pytest.mark.sqlite
 def test_the_wrong_root_is_not_opened_with_this_ledger(full: World, tmp_path: Path) -> None:
     """A path that was mistyped, or an empty directory below which a disk should be mounted."""
     full.sessions.close()
@@ -195,6 +196,7 @@ def test_an_initialisation_that_was_interrupted_is_resumed(tmp_path: Path, clock
         assert sessions.place.root_id == on_disk
 
 
+@pytest.mark.sqlite
 def test_a_new_ledger_takes_over_no_root_in_which_anything_is_left(world: World) -> None:
     world.stray("stranger", age=30)
     world.sessions.sweep()
@@ -207,6 +209,7 @@ def test_a_new_ledger_takes_over_no_root_in_which_anything_is_left(world: World)
     assert findings(world.sessions.report()) == {"waiting": 1}
 
 
+@pytest.mark.sqlite
 def test_after_an_adoption_no_former_ledger_sweeps_there(full: World) -> None:
     former = full.open()
     full.sessions.close()

@@ -135,6 +135,7 @@ def test_a_ledger_of_today_is_opened_without_a_migration(settings: Settings) -> 
         SessionLedger.open(settings).close()
 
 
+@pytest.mark.sqlite
 def test_a_ledger_is_in_wal_mode_and_a_claim_is_durable(world: World) -> None:
     database = world.sessions.place.database
     pragmas: list[tuple[str, int]] = []

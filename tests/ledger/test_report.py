@@ -117,6 +117,7 @@ def test_a_report_of_another_root_is_refused_and_names_both(world: World, tmp_pa
     assert world.state(session_id) == "active"
 
 
+@pytest.mark.sqlite
 def test_after_an_adoption_a_report_of_before_is_one_of_another_root(world: World) -> None:
     world.create(age=30)
     report = world.sessions.report()

@@ -43,6 +43,7 @@ def test_restore_counts_as_a_touch(world: World, stale: str) -> None:
     assert world.sessions.sweep().removed == 1
 
 
+@pytest.mark.sqlite
 def test_restore_works_without_a_row(world: World) -> None:
     world.stray("stranger", age=30)
     world.sessions.sweep()
@@ -79,6 +80,7 @@ def test_a_delete_of_what_waits_removes_it_now(world: World, stale: str) -> None
     assert not world.sessions.delete_session(stale)
 
 
+@pytest.mark.sqlite
 def test_a_delete_of_what_waits_needs_no_row(world: World, stale: str) -> None:
     world.reopen(undo_hours=2)
     world.sessions.sweep()
@@ -90,6 +92,7 @@ def test_a_delete_of_what_waits_needs_no_row(world: World, stale: str) -> None:
     assert world.in_trash() == []
 
 
+@pytest.mark.sqlite
 def test_what_comes_back_without_a_row_is_counted_in_it(world: World, stale: str) -> None:
     world.reopen(undo_hours=2)
     world.sessions.sweep()
@@ -117,6 +120,7 @@ def test_a_restore_that_is_refused_changes_nothing(world: World, stale: str) -> 
     assert world.standing() == set()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("swept_since", [True, False])
 def test_a_delete_of_what_waits_works_with_an_older_copy_of_the_ledger(
     world: World, stale: str, swept_since: bool

@@ -17,22 +17,22 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def local(tmp_path: Path) -> Iterator[World]:
-    with world_of("local", tmp_path) as world:
+def local(tmp_path: Path, usual_url: str) -> Iterator[World]:
+    with world_of("local", tmp_path, ledger=usual_url) as world:
         yield world
 
 
 @pytest.fixture(params=["local", "remote"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, tmp_path: Path, usual_url: str) -> Iterator[World]:
     """An empty root, once seen directly and once through a service."""
-    with world_of(request.param, tmp_path) as world:
+    with world_of(request.param, tmp_path, ledger=usual_url) as world:
         yield world
 
 
 @pytest.fixture(params=["local", "remote"])
-def braked(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+def braked(request: pytest.FixtureRequest, tmp_path: Path, usual_url: str) -> Iterator[World]:
     """The same, where the brake lets no session through by a lowered max age."""
-    with world_of(request.param, tmp_path, brake=0) as world:
+    with world_of(request.param, tmp_path, ledger=usual_url, brake=0) as world:
         yield world
 
 

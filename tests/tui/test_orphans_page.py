@@ -51,10 +51,11 @@ async def test_enter_folds_a_group_and_opens_a_session(local: World) -> None:
 
 @pytest.mark.parametrize("ending", ["json", "csv"])
 async def test_the_report_is_saved_and_no_file_is_written_over(
-    local: World, tmp_path: Path, ending: str
+    local: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     disarray(local)
-    place = tmp_path / f"report.{ending}"
+    monkeypatch.chdir(tmp_path)
+    place = Path(f"report.{ending}")
     app = local.dashboard()
     async with app.run_test(size=SIZE, notifications=True) as pilot:
         await pilot.press("2")

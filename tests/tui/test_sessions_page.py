@@ -118,11 +118,10 @@ async def test_a_comparison_that_is_not_finished_says_what_it_wants(local: World
 
 
 class Slow:
-    """A source whose searches wait until they are let go, or given up."""
+    """A source whose searches take until they are given up."""
 
     def __init__(self, source: Any) -> None:
         self.source = source
-        self.let_go = threading.Event()
         self.slow = False
 
     def __getattr__(self, name: str) -> Any:
@@ -130,8 +129,9 @@ class Slow:
 
     def open(self, view: Any, cancel: Any, *, at_end: bool = False) -> Any:
         if self.slow:
-            with cancel.stopping(self.let_go.set):
-                self.let_go.wait()
+            given_up = threading.Event()
+            with cancel.stopping(given_up.set):
+                given_up.wait()
         return self.source.open(view, cancel, at_end=at_end)
 
 

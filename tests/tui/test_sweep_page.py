@@ -54,7 +54,7 @@ async def test_what_was_used_since_the_dry_run_stays(world: World) -> None:
         await until_shown(pilot, "1 session would go")
         world.sessions.touch(session.id)
         await pilot.press("x", "y")
-        await until_shown(pilot, "Swept. 0 sessions removed", "1 were no longer as listed")
+        await until_shown(pilot, "Swept. 0 sessions removed", "1 finding no longer as listed")
         assert (world.root / session.id).exists()
 
 
@@ -132,7 +132,7 @@ async def test_after_a_sweep_what_waits_is_shown_and_restored(local: World) -> N
         await pilot.press("3", "enter")
         await until_shown(pilot, "1 session would go")
         await pilot.press("x", "y")
-        await until_shown(pilot, "1 session removed, 1 of them wait", "▾ waiting · 1 entry")
+        await until_shown(pilot, "1 session removed, 1 of them to the trash", "▾ waiting · 1 entry")
         assert not place.exists()
         await pilot.press("tab", "tab", "tab")
         pilot.app.screen.query_one("#findings").focus()

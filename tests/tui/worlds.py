@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import update
-from textual.pilot import Pilot
 
+from docs.looks import shown, until, until_shown
 from ledger import Session, SessionLedger, Settings
 from ledger.models import SESSIONS
 from tests.web.services import listening, wait_for
@@ -23,7 +22,8 @@ from web.app import create_app
 
 TOKEN = "a-token-for-tests"
 HOUR = 3_600_000_000
-SECONDS = 20.0
+
+__all__ = ["HOUR", "TOKEN", "World", "shown", "until", "until_shown", "world_of"]
 
 
 @dataclass
@@ -97,25 +97,3 @@ def world_of(kind: str, folder: Path, **options: object) -> Iterator[World]:
 
 def has_swept(source: Source) -> bool:
     return any(sweep.state != "running" for sweep in source.sweeps(1))
-
-
-async def until(pilot: Pilot[int], condition: Callable[[], object], what: str = "") -> None:
-    """Returns once `condition` holds; fails, and shows the screen, when it does not come to."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(
-                f"{what or 'this'} did not come about; on the screen:\n{shown(pilot)}"
-            )
-        await pilot.pause(0.02)
-
-
-async def until_shown(pilot: Pilot[int], *texts: str) -> None:
-    for text in texts:
-        await until(pilot, lambda text=text: text in shown(pilot), f"{text!r}")  # type: ignore[misc]
-
-
-def shown(pilot: Pilot[int]) -> str:
-    """What is on the screen, as lines of text."""
-    screen = pilot.app.screen
-    return "\n".join(strip.text.rstrip() for strip in screen._compositor.render_strips())

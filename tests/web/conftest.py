@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledgers import BOTH
+from tests.ledgers import BOTH, Lend
 from tests.web.services import Process, Serve, Service, serving
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with the default settings, on SQLite, shared by the tests of a file."""
+def service(tmp_path_factory: pytest.TempPathFactory, usual_ledgers: Lend) -> Iterator[Service]:
+    """A service with the default settings, shared by the tests of a file."""
     folder = tmp_path_factory.mktemp("service")
-    with serving(folder, f"sqlite:///{folder}/ledger.db") as service:
+    with usual_ledgers(folder) as url, serving(folder, url) as service:
         yield service
 
 
@@ -32,12 +32,10 @@ def on_both(
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts a service of the test's own, on SQLite, with these settings."""
+def serve(tmp_path: Path, usual_url: str) -> Iterator[Serve]:
+    """Starts a service of the test's own, with these settings."""
     with ExitStack() as stack:
-        yield lambda **options: stack.enter_context(
-            serving(tmp_path, f"sqlite:///{tmp_path}/ledger.db", **options)
-        )
+        yield lambda **options: stack.enter_context(serving(tmp_path, usual_url, **options))
 
 
 @pytest.fixture

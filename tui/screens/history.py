@@ -26,6 +26,7 @@ from tui.source import FAILURES, Event
 _REREAD_S = 1.0
 _SWEEPS = 200
 _EVENTS = 200
+_WIDE = 120
 
 
 class HistoryPage(Page):
@@ -78,6 +79,9 @@ class HistoryPage(Page):
     def on_screen_resume(self) -> None:
         self.ask()
 
+    def on_resize(self) -> None:
+        self._tell_health()
+
     def ask(self) -> None:
         self._tell_health()
         if not self._asking and self.is_current:
@@ -86,7 +90,7 @@ class HistoryPage(Page):
 
     def _health(self) -> Content:
         status = dashboard(self).status
-        return health.in_full(status, self.source.now(), terse=not self.has_class("-wide"))
+        return health.in_full(status, self.source.now(), terse=self.app.size.width < _WIDE)
 
     def _tell_health(self) -> None:
         self.query_one("#health", Static).update(self._health())

@@ -306,13 +306,13 @@ def _planned(plan: Plan) -> Content:
 
 def _swept(result: Report, *, cancelled: bool) -> Content:
     """What came of it."""
-    said = [
-        Content.assemble(
-            ("Stopped. " if cancelled else "Swept. ", "bold"),
-            f"{words.count(result.removed, 'session')} removed, {result.waiting:,} of them wait in "
-            f"the trash; {result.changed:,} were no longer as listed and stayed.",
-        )
-    ]
+    head = f"{words.count(result.removed, 'session')} removed"
+    head += (
+        f", {result.waiting:,} of them to the trash, where they wait." if result.waiting else "."
+    )
+    if result.changed:
+        head += f" {words.count(result.changed, 'finding')} no longer as listed, and left alone."
+    said = [Content.assemble(("Stopped. " if cancelled else "Swept. ", "bold"), head)]
     if result.failed:
         lines = [f"✖ {result.failed:,} failed:", *result.failures[:3]]
         said += [Content(words.shown(line)).stylize("bold $text-error") for line in lines]
