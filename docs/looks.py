@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -85,4 +86,5 @@ async def until_shown(pilot: Pilot[int], *texts: str) -> None:
 def shown(pilot: Pilot[int]) -> str:
     """What is on the screen, as lines of text."""
     screen = pilot.app.screen
+    visible_screen_stack.set(pilot.app._background_screens)  # else what is drawn is kept without
     return "\n".join(strip.text.rstrip() for strip in screen._compositor.render_strips())
