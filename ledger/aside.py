@@ -6,7 +6,6 @@ Until its burial whoever uses the directory wins, by a touch in the ledger or a 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,13 +48,13 @@ class SettingAside:
         now: Callable[[], int],
         max_age: int,
         out: Report,
-        cancel: threading.Event,
+        is_cancelled: Callable[[], bool],
     ) -> None:
         self._place = place
         self._now = now
         self._max_age = max_age
         self._out = out
-        self._cancel = cancel
+        self._is_cancelled = is_cancelled
 
     def carry_out(self, judged: Sequence[tuple[Suspect, Verdict]]) -> int:
         """The sessions that were still as judged are out of the root; how many."""
@@ -71,7 +70,7 @@ class SettingAside:
             if suspect.evidence.session_id not in due:
                 suspect.release()  # whoever uses it need not wait until the others' bytes are gone
         for aside in due.values():
-            if self._cancel.is_set():
+            if self._is_cancelled():
                 break  # their bytes lie in the trash, due: the next sweep's
             self._remove(aside)
         return self._out.removed - before

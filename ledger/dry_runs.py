@@ -48,7 +48,7 @@ def _save_progress(progress: Progress, recorded: RecordedRun) -> None:
     watcher = progress.on_change
 
     def saved(progress: Progress) -> None:
-        recorded.save(progress)
+        recorded.save()
         if watcher is not None:
             watcher(progress)
 

@@ -21,6 +21,7 @@ from ledger.report import Report
 _SAVE_EVERY_S = 1.0
 _FAILURES_KEPT = 100
 _ABANDONED = "its process ended before it did"
+_CANCELLED = "cancelled"  # of a running one: it was asked to end
 _NOTHING_YET = {
     **dict.fromkeys(("done", "removed", "waiting", "changed", "failed"), 0),
     "counts": "{}",
@@ -113,11 +114,20 @@ class RecordedRun:
         order.taken = order.dry_run_id is not None
         order.progress.begin(self.sweep_id)
 
-    def save(self, progress: Progress) -> None:
-        """Tells how far the run is, at most once a second."""
-        if time.monotonic() - self._saved >= _SAVE_EVERY_S:
-            self._saved = time.monotonic()
-            self._update(done=progress.done, total=progress.total, removed=progress.removed)
+    def save(self) -> None:
+        """Tells how far the run is, and hears whether it is to end; at most once a second."""
+        if time.monotonic() - self._saved < _SAVE_EVERY_S:
+            return
+        self._saved = time.monotonic()
+        progress = self._order.progress
+        values = {"done": progress.done, "total": progress.total, "removed": progress.removed}
+        if self._update(**values) == _CANCELLED:
+            progress.cancel.set()
+
+    def is_cancelled(self) -> bool:
+        """Whether anybody asked the run to end, in this process or, a second ago, in another."""
+        self.save()
+        return self._order.progress.cancel.is_set()
 
     def done(self, report: Report, progress: Progress, now: int) -> None:
         """The run has ended, by itself or because it was cancelled."""
@@ -128,7 +138,7 @@ class RecordedRun:
         cancelled = progress.cancel.is_set()
         self._update(
             state="stopped" if cancelled else "done",
-            why="cancelled" if cancelled else None,
+            why=_CANCELLED if cancelled else None,
             finished_at=now,
             done=progress.done,
             total=progress.total,
@@ -151,12 +161,15 @@ class RecordedRun:
         """The run broke off; what it left half done, the next one finishes."""
         self._update(state="failed", why=str(error) or type(error).__name__, finished_at=now)
 
-    def _update(self, **values: Any) -> None:
-        self._set(self.sweep_id, **values)
+    def _update(self, **values: Any) -> str | None:
+        return self._set(self.sweep_id, **values)
 
-    def _set(self, sweep_id: int | None, **values: Any) -> None:
+    def _set(self, sweep_id: int | None, **values: Any) -> str | None:
+        """The `why` of that run, which may have been told to it since it was last written."""
+        changed = update(SWEEPS).where(SWEEPS.c.sweep_id == sweep_id).values(values)
         with self._place.database.write() as connection:
-            connection.execute(update(SWEEPS).where(SWEEPS.c.sweep_id == sweep_id).values(values))
+            why: str | None = connection.execute(changed.returning(SWEEPS.c.why)).scalar()
+        return why
 
 
 def _take(connection: Connection, place: Place, dry_run_id: int, now: int) -> None:
@@ -172,6 +185,23 @@ def _take(connection: Connection, place: Place, dry_run_id: int, now: int) -> No
     )
     if taken.rowcount != 1:
         raise DryRunGone(f"The list of the dry run {dry_run_id} was carried out already.")
+
+
+def cancel(place: Place, sweep_id: int, now: int) -> bool:
+    """A run that is under way, in whatever process, knows within a second that it is to end;
+    False for one that is not under way."""
+    close_abandoned(place, now)
+    asked = (
+        update(SWEEPS)
+        .where(
+            SWEEPS.c.root_id == place.root_id,
+            SWEEPS.c.sweep_id == sweep_id,
+            SWEEPS.c.state == "running",
+        )
+        .values(why=_CANCELLED)
+    )
+    with place.database.write() as connection:
+        return connection.execute(asked).rowcount == 1
 
 
 def close_abandoned(place: Place, now: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from ledger import adoption, dry_runs, guards, life, queries, sweep, system
+from ledger import adoption, dry_runs, guards, life, queries, runs, sweep, system
 from ledger.disk import StoredFile, files_of, is_session_id, open_directory
 from ledger.errors import DryRunGone, LedgerFull, SessionNotFound, UsageError
 from ledger.health import Health, health
@@ -274,6 +274,11 @@ class SessionLedger:
             progress=progress,
         )
         return self._run(order)
+
+    def cancel_sweep(self, sweep_id: int) -> bool:
+        """A sweep or dry run that is under way, in whatever process, is to end between two
+        sessions, and does within a second or two; False for one that is not under way."""
+        return runs.cancel(self.place, sweep_id, self.clock())
 
     def _run(self, order: Order) -> Report:
         report = sweep.run(self.place, order, self.clock)

@@ -131,7 +131,7 @@ class Sweep:
             lambda: self._now,
             self._listing.policy.max_age,
             self._out,
-            order.progress.cancel,
+            recorded.is_cancelled,
         )
 
     @property
@@ -155,7 +155,7 @@ class Sweep:
         self._listing.expect()
         for batch in self._listing.batches(keep=True):
             self._act(batch)
-            self._recorded.save(self._progress)
+            self._recorded.save()
         if not self._order.on_full_disk:
             upkeep.prune(self._place, self._now)
         upkeep.prune_reports(self._place, self._now)
@@ -171,7 +171,9 @@ class Sweep:
             return
         planned = self._order.listed
         if planned is None:
-            ahead = Progress(cancel=self._progress.cancel)
+            ahead = Progress(
+                cancel=self._progress.cancel, on_change=lambda _: self._recorded.save()
+            )
             dry = Order(self._listing.policy, dry_run=True, progress=ahead)
             planned = Listing(self._place, dry, self._now).report()
         guards.check_brake(planned, accepted, self._place.settings.brake, self._now)
@@ -189,7 +191,7 @@ class Sweep:
 
     def _empty_trash(self) -> None:
         for found in survey_trash(self._place, self._now):
-            if self._progress.cancel.is_set():
+            if self._recorded.is_cancelled():
                 return
             self._listing.list_trash(found)
             if found.verdict.action is Action.FINISH:
@@ -239,16 +241,17 @@ class Sweep:
             name = entry.session_id
             if name and name not in in_root and entry.is_at(self._place.root.path_of(name)):
                 in_root[name] = entry
+            elif self._recorded.is_cancelled():
+                return
             else:
                 self._progress.advance(1)
                 if not self._carry_out_in_house(entry):
                     self._out.changed += 1
         names = list(in_root)
         for at in range(0, len(names), BATCH):
-            if self._progress.cancel.is_set():
+            if self._recorded.is_cancelled():
                 return
             self._carry_out_in_root(names[at : at + BATCH], in_root)
-            self._recorded.save(self._progress)
 
     def _carry_out_in_root(self, names: Sequence[str], listed: dict[str, Entry]) -> None:
         suspects = gather(self._place, names, self._now, self._listing.mounts, keep=True)

@@ -154,9 +154,15 @@ class _Files:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One session from both sides, with its life, and what a sweep would do with it now."""
+    """One session from both sides, with its life, and what a sweep would do with it now.
+
+    `path` is where it stands, or would; a claimed one's is its destination. `max_age_hours` is
+    what the sweep would judge it by.
+    """
 
     session_id: str
+    path: str
+    max_age_hours: float
     session: Session | None
     evidence: Evidence
     verdict: Verdict | None
@@ -166,22 +172,34 @@ class Seen:
 
     @classmethod
     def of(cls, sessions: SessionLedger, session_id: str) -> Self:
-        """Raises SessionNotFound where neither ledger, root nor trash has anything of it."""
+        """Raises SessionNotFound where neither ledger, root nor trash has anything of it,
+        SessionElsewhere, RootUnavailable."""
         if not is_session_id(session_id):
             raise SessionNotFound(session_id)
+        sessions.place.root.check()
         evidence, verdict = sessions.judge(session_id)
         row, trash = evidence.row, _in_trash(sessions, session_id)
         if row is None and not trash and evidence.disk.kind is Kind.ABSENT:
             sessions.get(session_id)  # says in which other root it is, or that it is nowhere
         session = sessions.session_of(row) if row else None
-        files = files_of(sessions, session) if session else []
-        events = _life(sessions, row.pk) if row else []
-        return cls(session_id, session, evidence, verdict, files, trash, events)
+        return cls(
+            session_id,
+            session.path if session else sessions.place.root.path_of(session_id),
+            sessions.settings.max_age_hours,
+            session,
+            evidence,
+            verdict,
+            files=files_of(sessions, session) if session else [],
+            trash=trash,
+            events=_life(sessions, row.pk) if row else [],
+        )
 
     def as_json(self) -> dict[str, Any]:
         disk, verdict = self.evidence.disk, self.verdict
         return {
             "session_id": self.session_id,
+            "path": printable(self.path),
+            "max_age_hours": self.max_age_hours,
             "session": self.session and session_json(self.session, self.files),
             "disk": {
                 "kind": disk.kind.value,
