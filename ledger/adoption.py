@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ledger import states
 from ledger.disk import Root, examine, is_session_id
-from ledger.models import Actor, Origin
+from ledger.models import Actor
 from ledger.place import Place
 from ledger.plan import Facts, Kind
 from ledger.runs import Progress
@@ -79,12 +79,4 @@ def _names(root: Root) -> Iterator[list[str]]:
 
 def _new(session_id: str, disk: Facts, now: int) -> New:
     at = now if disk.mtime is None else disk.mtime
-    return New(
-        session_id,
-        Origin.ADOPTED,
-        "found when the root was taken over",
-        last_touch_at=at,
-        created_at=at,
-        bytes=disk.bytes,
-        files=disk.files,
-    )
+    return New.adopted(session_id, "found when the root was taken over", disk, at)

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from ledger import checks_ledger, guards, system
+from ledger import checks_ledger, guards, pairing, system
 from ledger.checks import Check, Checks, Patient, Status, holders, in_words
 from ledger.claims import Claims
 from ledger.disk import HOUSE, SWEEP_LOCK, Root
@@ -71,7 +71,7 @@ def _survived(what: str, look: Callable[[Patient], Checks], patient: Patient) ->
 
 
 def _settings(patient: Patient) -> Checks:
-    guards.check_paths(patient.settings)
+    pairing.check_paths(patient.settings)
     settings = patient.settings
     said = f"Root {os.path.abspath(settings.root)}, max age {settings.max_age_hours:g} h."
     yield Check("settings", Status.OK, said)

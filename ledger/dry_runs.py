@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ledger import guards, removal, upkeep
+from ledger import guards, pruning, removal
 from ledger.errors import CoatcheckError, DryRunGone, SweepUnderWay
 from ledger.listing import Listing
 from ledger.place import Place
@@ -31,7 +31,7 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
         now = clock()
         recorded = RecordedRun(place, order, now)
         try:
-            upkeep.prune_reports(place, now)
+            pruning.prune_reports(place, now)
             _save_progress(order.progress, recorded)
             report = Listing(place, order, now).report()
             if not order.progress.cancel.is_set():

@@ -1,4 +1,4 @@
-"""What happens to one session: touched, claimed, deleted, restored, a file taken out of it.
+"""What happens to one session: touched, claimed, deleted.
 
 Users act on the state alone. Each step is one conditional UPDATE or one rename, in the order
 that loses nothing at a crash between any two; `upkeep.py` finishes what one leaves.
@@ -6,16 +6,12 @@ that loses nothing at a crash between any two; `upkeep.py` finishes what one lea
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from ledger import moves, queries, removal, states, system, upkeep
-from ledger.claims import check_name
+from ledger import moves, queries, states, system, upkeep
 from ledger.disk import TrashName, examine, is_session_id, lying_there
 from ledger.errors import (
     ClaimsUnavailable,
@@ -27,15 +23,13 @@ from ledger.errors import (
     SessionNotFound,
     UsageError,
 )
-from ledger.models import ENDED, Actor, Origin, Record, State, short
+from ledger.models import ENDED, Actor, Record, State, short
 from ledger.place import Place
 from ledger.plan import Kind
 from ledger.report import rfc3339
 from ledger.states import Move, New
-from ledger.survey import mounts_in, trash_entries
+from ledger.survey import last_set_aside, mounts_in
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_LIMIT = 2**62
 # Of a directory where nothing may be written, and which no sweep may move, the row alone tells.
 _NOT_OURS_TO_DATE = (errno.EPERM, errno.EACCES, errno.EROFS)
 _TRIES = 10  # how often an operation starts over because another one was first
@@ -50,7 +44,8 @@ def ended_error(row: Record | None) -> SessionEnded:
     )
 
 
-def _changing(session_id: str) -> SessionBusy:
+def changing_error(session_id: str) -> SessionBusy:
+    """Others are at the session again and again; asked once more, it is known how that ended."""
     return SessionBusy(f"Session {short(session_id)}… is changing; try again in a moment.")
 
 
@@ -101,20 +96,12 @@ def _adopt(place: Place, session_id: str, now: int, by: Actor) -> Record:
     if facts.kind is not Kind.DIRECTORY:
         raise SessionNotFound(session_id)
     at = now if facts.mtime is None else facts.mtime
-    new = New(
-        session_id,
-        Origin.ADOPTED,
-        "its directory had no row",
-        last_touch_at=at,
-        created_at=at,
-        bytes=facts.bytes,
-        files=facts.files,
-    )
+    new = New.adopted(session_id, "its directory had no row", facts, at)
     with place.database.write() as connection:
         states.insert(connection, place.root_id, [new], by, now)
         row = queries.record_of(connection, place.root_id, session_id)
     if row is None:
-        raise _changing(session_id)
+        raise changing_error(session_id)
     return row
 
 
@@ -127,12 +114,12 @@ def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
     # A sweep may have it in the trash just now, and puts it back as soon as it finds the touch.
     here, there = (session_id, place.root.fd), (record.trash, place.root.trash)
     for name, dir_fd in (here, there, here):
-        if name and _stamp(name, record.last_touch_at, dir_fd):
+        if name and stamp(name, record.last_touch_at, dir_fd):
             return record
     raise SessionEnded("The session's directory is gone.")
 
 
-def _stamp(name: str, at: int, dir_fd: int) -> bool:
+def stamp(name: str, at: int, dir_fd: int) -> bool:
     """The directory's mtime says so, too; False where no directory lies there."""
     try:
         with lying_there(name):
@@ -162,7 +149,7 @@ def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
                 raise SessionEnded("The session is being deleted.")
             if saved := _save_from_sweep(place, row, now, by):
                 return saved
-    raise _changing(session_id)
+    raise changing_error(session_id)
 
 
 def _save_from_sweep(place: Place, row: Record, now: int, by: Actor) -> Record | None:
@@ -204,7 +191,7 @@ def claim(
                     raise
             if claimed is not None:
                 return claimed
-    raise _changing(session_id)
+    raise changing_error(session_id)
 
 
 def _finish_claim_of_nobody(place: Place, row: Record, now: int) -> None:
@@ -270,7 +257,7 @@ def _claim_failed(
     with place.database.write() as connection:
         states.move(connection, back, now)
     if isinstance(error, FileNotFoundError):
-        return _changing(claiming.session_id)
+        return changing_error(claiming.session_id)
     if isinstance(error, FileExistsError):
         return NameTaken(f"The claims directory already has a '{destination}'.")
     if trouble := place.claims.problem():
@@ -301,7 +288,7 @@ def delete(place: Place, session_id: str, clock: Callable[[], int], by: Actor) -
             done, entry = _delete_known(place, row, clock, by)
             if done:
                 return entry
-    raise _changing(session_id)
+    raise changing_error(session_id)
 
 
 def _delete_known(
@@ -381,8 +368,10 @@ def _is_left(place: Place, row: Record, now: int) -> bool:
     if place.inode_of(row.session_id) is not None:
         return True
     # A ledger's older copy did not know that it was set aside, and calls it missing.
-    entry = _restorable(place, row.session_id) if row.state == State.MISSING else row.trash
-    name = TrashName.parse(entry or "")
+    if row.state == State.MISSING:
+        name = last_set_aside(place.root, row.session_id)
+    else:
+        name = TrashName.parse(row.trash or "")
     if name is None or name.by_user or name.due <= now:
         return False
     return upkeep.exists(str(name), place.root.trash)
@@ -403,138 +392,3 @@ def _delete_unknown(place: Place, session_id: str) -> str | None:
 def _move(place: Place, wanted: Move, now: int) -> Record | None:
     with place.database.write() as connection:
         return states.move(connection, wanted, now)
-
-
-# Restore
-
-
-def restore(place: Place, session_id: str, now: int, by: Actor) -> Record:
-    """Touched while still in the trash, then renamed, then active: so the remover, which looks
-    before it buries, and a crash in between both find it used."""
-    if not is_session_id(session_id):
-        raise SessionNotFound(session_id)
-    entry = _restorable(place, session_id)
-    if entry is not None:
-        _put_back(place, entry, session_id, now)
-    elif not _is_half_restored(place, session_id):
-        raise SessionError(
-            f"Nothing of session {session_id} waits in the trash: it stands in the root, was "
-            "deleted by its user, or its bytes are gone."
-        )
-    return _restored(place, session_id, now, by)
-
-
-def _put_back(place: Place, entry: str, session_id: str, now: int) -> None:
-    try:
-        if upkeep.exists(
-            session_id, place.root.fd
-        ):  # before it is dated: a refusal changes nothing
-            raise FileExistsError
-        _stamp(entry, now, place.root.trash)
-        moves.put_back(place.root, entry, session_id)
-    except FileExistsError:
-        if upkeep.exists(entry, place.root.trash):  # else another restore was quicker
-            raise NameTaken(
-                f"Another directory stands at {place.root.path_of(session_id)}. Move it away first."
-            ) from None
-    except FileNotFoundError:
-        # The remover, too, brings back what was touched; else it was quicker than the touch.
-        if place.inode_of(session_id) is None:
-            raise SessionError(
-                f"The bytes of session {session_id} have just been removed."
-            ) from None
-
-
-def _is_half_restored(place: Place, session_id: str) -> bool:
-    """Whether its directory is back, but the ledger could not be told when it went."""
-    row = known(place, session_id)
-    swept = row.state == State.EXPIRED or row.remover == Actor.SWEEP
-    return swept and place.inode_of(session_id) == row.inode
-
-
-def _restorable(place: Place, session_id: str) -> str | None:
-    """The entry that was set aside last."""
-    names = [
-        entry.name
-        for entry in trash_entries(place.root)
-        if entry.name and entry.name.session_id == session_id and not entry.name.by_user
-    ]
-    return str(max(names, key=lambda name: (name.seen, name.due))) if names else None
-
-
-def _restored(place: Place, session_id: str, now: int, by: Actor) -> Record:
-    values: dict[str, Any] = {"touched": True, "last_touch_at": now, "trash": None}
-    values |= {"remover": None, "destination": None}
-    new = New(session_id, Origin.ADOPTED, "restored", now, now, touched=True)
-    with place.database.read() as connection:
-        unknown = queries.record_of(connection, place.root_id, session_id) is None
-    if unknown:
-        facts = examine(place.root, session_id, now, mounts_in(place.root)).facts
-        new = dataclasses.replace(new, bytes=facts.bytes, files=facts.files)
-    with place.database.write() as connection:
-        made = states.insert(connection, place.root_id, [new], by, now)
-        if session_id in made:
-            return made[session_id]
-        row = queries.record_of(connection, place.root_id, session_id)
-        if row is not None and (row.state in ENDED or row.remover == Actor.SWEEP):
-            moved = states.move(connection, Move(row, State.ACTIVE, by, "restored", values), now)
-            if moved is not None and place.inode_of(session_id) is None:
-                raise SessionEnded("The session was deleted while it was being restored.")
-            if moved is not None:
-                return moved
-    if row is None or row.state != State.ACTIVE:
-        raise _changing(session_id)
-    return row
-
-
-# One file
-
-
-def open_file(session_fd: int, name: str) -> int:
-    """A descriptor to read a regular file. Raises UsageError, FileNotFoundError, OSError."""
-    check_name(name, "A file name")
-    facts = os.stat(name, dir_fd=session_fd, follow_symlinks=False)
-    if stat.S_ISREG(facts.st_mode):  # looked at first, since opening a device may do something
-        with suppress(NotADirectoryError), lying_there(name):
-            fd = os.open(name, _READ, dir_fd=session_fd)
-            if os.path.samestat(os.fstat(fd), facts):
-                return fd
-            os.close(fd)
-    raise FileNotFoundError(errno.ENOENT, "no such file", name)
-
-
-def delete_file(place: Place, session_id: str, name: str, now: int, by: Actor) -> bool:
-    """The row counts it out first, so that who has lost the session touches no file of it."""
-    check_name(name, "A file name")
-    record = touch(place, session_id, now, by)
-    with place.hold(session_id, shared=True) as fd:
-        try:
-            file = open_file(fd, name)
-        except FileNotFoundError:
-            return False
-        size = os.fstat(file).st_size
-        os.close(file)
-        with place.database.write() as connection:
-            before = queries.record_of(connection, place.root_id, session_id)
-            counted = states.publish(
-                connection,
-                record,
-                add_bytes=-size,
-                add_files=-1,
-                most_bytes=_NO_LIMIT,
-                most_files=_NO_LIMIT,
-                now=now,
-            )
-        if before is None or counted is None:
-            raise _changing(session_id)
-        done = False
-        try:
-            done = removal.unlink_file(name, dir_fd=fd)
-        finally:
-            if not done:  # the disk refused, or another one was quicker
-                back = {"size": counted.bytes - before.bytes, "files": counted.files - before.files}
-                with place.database.write() as connection:
-                    states.count_out(connection, counted, **back)
-        with suppress(OSError):  # it was touched before, and the system dates what it unlinks from
-            os.utime(fd, ns=(now * 1000, now * 1000))
-        return done

@@ -10,7 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
-from ledger import adoption, dry_runs, guards, life, queries, runs, sweep, system
+from ledger import (
+    adoption,
+    dry_runs,
+    files,
+    guards,
+    life,
+    pairing,
+    queries,
+    restoring,
+    runs,
+    sweep,
+    system,
+)
 from ledger.disk import StoredFile, files_of, is_session_id, open_directory
 from ledger.errors import DryRunGone, LedgerFull, SessionNotFound, UsageError
 from ledger.health import Health, health
@@ -18,11 +30,11 @@ from ledger.incoming import Upload
 from ledger.models import ENDED, Actor, Origin, Record, State
 from ledger.place import Place
 from ledger.plan import Evidence, Policy, Verdict, judge
+from ledger.remover import Remover
 from ledger.report import Report, moment
 from ledger.runs import Order, Progress
 from ledger.settings import CENTURY_HOURS, HOUR_US, Settings, hours_us
 from ledger.survey import gather, mounts_in
-from ledger.upkeep import Remover
 
 log = logging.getLogger("coatcheck")
 
@@ -81,7 +93,7 @@ class SessionLedger:
         UsageError for wrong settings, RootUnavailable, LedgerUnavailable.
         """
         settings = settings or Settings()
-        place = guards.open_place(settings, clock(), adopt=adopt or settings.adopt)
+        place = pairing.open_place(settings, clock(), adopt=adopt or settings.adopt)
         try:
             with suppress(LedgerFull):  # a sweep must be able to open it, to make room
                 guards.beat(place, clock())
@@ -156,7 +168,7 @@ class SessionLedger:
         holds none of it.
         """
         self.place.root.check()
-        return self.session_of(life.restore(self.place, session_id, self.clock(), by))
+        return self.session_of(restoring.restore(self.place, session_id, self.clock(), by))
 
     # Its files
 
@@ -183,14 +195,14 @@ class SessionLedger:
         """A descriptor to read one file of the session. Raises FileNotFoundError."""
         fd = self._open(session_id)
         try:
-            return life.open_file(fd, name)
+            return files.open_file(fd, name)
         finally:
             os.close(fd)
 
     def delete_file(self, session_id: str, name: str, *, by: Actor = Actor.LIBRARY) -> bool:
         """One file is taken back out of the session, as a touch; False when it was not there."""
         self.place.root.check()
-        return life.delete_file(self.place, session_id, name, self.clock(), by)
+        return files.delete_file(self.place, session_id, name, self.clock(), by)
 
     def _open(self, session_id: str) -> int:
         if not is_session_id(session_id):

@@ -27,6 +27,7 @@ from ledger.models import (
     UnsoundRow,
     short,
 )
+from ledger.plan import Facts
 
 # From each state, where a session can go. Every ended one can come back: revived or restored
 # (active), or removed once more when its directory stands again (removing).
@@ -173,6 +174,11 @@ class New:
     inode: str | None = None
     remover: Actor | None = None
     trash: str | None = None
+
+    @classmethod
+    def adopted(cls, session_id: str, why: str, disk: Facts, at: int) -> New:
+        """One whose directory somebody else made, last used at `at`."""
+        return cls(session_id, Origin.ADOPTED, why, at, at, bytes=disk.bytes, files=disk.files)
 
 
 def insert(

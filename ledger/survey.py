@@ -216,6 +216,16 @@ def _trash_entry(entry: str) -> TrashEntry | None:
     return TrashEntry(entry, name) if name is not None or _DEAD_NAME.fullmatch(entry) else None
 
 
+def last_set_aside(root: Root, session_id: str) -> TrashName | None:
+    """What a sweep took of this session, and of several the last; None where nothing waits."""
+    names = [
+        entry.name
+        for entry in trash_entries(root)
+        if entry.name and entry.name.session_id == session_id and not entry.name.by_user
+    ]
+    return max(names, key=lambda name: (name.seen, name.due), default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class TrashFinding:
     """An entry of the trash and what a sweep does with it; `row`: that of its session, where it

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from ledger import guards, states, upkeep
+from ledger import guards, pruning, states, upkeep
 from ledger.aside import SettingAside, as_on_disk
 from ledger.disk import INCOMING, TRASH, TrashName
 from ledger.errors import CoatcheckError, Guard, LedgerFull, RootMismatch, SweepStopped, UsageError
 from ledger.listing import LEFTOVER, Listing
-from ledger.models import Actor, Origin, State, short
+from ledger.models import Actor, State, short
 from ledger.place import Place
 from ledger.plan import Action, Evidence, Kind, Verdict
 from ledger.report import Entry, Report
@@ -157,8 +157,8 @@ class Sweep:
             self._act(batch)
             self._recorded.save()
         if not self._order.on_full_disk:
-            upkeep.prune(self._place, self._now)
-        upkeep.prune_reports(self._place, self._now)
+            pruning.prune(self._place, self._now)
+        pruning.prune_reports(self._place, self._now)
         return self._out
 
     def _check_brake(self) -> None:
@@ -322,15 +322,7 @@ class Sweep:
         at = self._now if verdict.activity is None else verdict.activity
         with self._place.database.write() as connection:
             if row is None:
-                new = New(
-                    evidence.session_id,
-                    Origin.ADOPTED,
-                    why,
-                    last_touch_at=at,
-                    created_at=at,
-                    bytes=disk.bytes,
-                    files=disk.files,
-                )
+                new = New.adopted(evidence.session_id, why, disk, at)
                 root_id = self._place.root_id
                 return bool(states.insert(connection, root_id, [new], Actor.SWEEP, self._now))
             if verdict.action is Action.HEAL:

@@ -1,30 +1,19 @@
-"""What time asks for: finishes what a crash left, removes what is due, prunes history."""
+"""What time asks for: finishes what a crash left, and removes what is due."""
 
 from __future__ import annotations
 
 import errno
-import logging
 import os
-import queue
-import threading
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from enum import StrEnum
 
-from sqlalchemy import delete, select
-
 from ledger import moves, queries, removal, states, system
 from ledger.disk import TrashName, inode_of, newer_than, open_directory
-from ledger.errors import CoatcheckError
-from ledger.models import ENDED, EVENTS, SESSIONS, SWEEPS, Actor, Record, State
+from ledger.models import Actor, Record, State
 from ledger.place import Place
 from ledger.removal import Removed
-from ledger.settings import DAY_US, HOUR_US
 from ledger.states import Move
 
-log = logging.getLogger("coatcheck")
-
-_PRUNED_AT_ONCE = 500
 NAME_TAKEN = (
     "it was used after it was set aside, but its name is taken; it waits in the trash, restorable "
     "for the max age"
@@ -309,102 +298,6 @@ def remove_leftover(place: Place, entry: str) -> None:
     """An upload that nobody is at any more, or that its writer gives up, is gone."""
     dead = moves.bury(place.root, entry, dir_fd=place.root.incoming)
     _raise_for(removal.remove_dead(place.root.trash, dead))
-
-
-# The remover
-
-
-class Remover:
-    """Removes in the background what users deleted; what it leaves, the next sweep finishes."""
-
-    def __init__(self, place: Place, clock: Callable[[], int]) -> None:
-        self._place = place
-        self._clock = clock
-        self._entries: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-
-    def add(self, entry: str) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._run, name="coatcheck-remover", daemon=True
-                )
-                self._thread.start()
-        self._entries.put(entry)
-
-    def close(self) -> None:
-        """Returns when everything that was added is removed."""
-        with self._starting:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._entries.put(None)
-            thread.join()
-
-    def _run(self) -> None:
-        while (entry := self._entries.get()) is not None:
-            # Nothing is lost here: the entry stays in the trash, and a sweep reports why.
-            try:
-                with suppress(OSError, CoatcheckError):
-                    finish_trash(self._place, entry, self._clock())
-            except Exception:
-                log.exception("this should not happen; the next sweep removes what was deleted")
-
-
-# History
-
-
-def prune(place: Place, now: int) -> int:
-    """Ended sessions, events and sweeps older than the history's days are gone; how many rows.
-
-    In small steps: each is a short transaction, so nobody waits.
-    """
-    before = now - round(place.settings.keep_history_days * DAY_US)
-    session, event, sweep = SESSIONS.c, EVENTS.c, SWEEPS.c
-    ended = (
-        select(session.pk)
-        .where(
-            session.root_id == place.root_id,
-            session.ended_at < before,
-            session.state.in_([str(state) for state in ENDED]),
-        )
-        .limit(_PRUNED_AT_ONCE)
-    )
-    # Events come in the order of their time, so the oldest are found from one end.
-    oldest = (
-        select(event.event_id, event.at)
-        .where(event.root_id == place.root_id)
-        .order_by(event.event_id)
-        .limit(_PRUNED_AT_ONCE)
-        .subquery()
-    )
-    old_events = select(oldest.c.event_id).where(oldest.c.at < before)
-    old_sweeps = (
-        select(sweep.sweep_id)
-        .where(sweep.root_id == place.root_id, sweep.finished_at < before)
-        .limit(_PRUNED_AT_ONCE)
-    )
-    gone = 0
-    for table, key, query in (
-        (SESSIONS, session.pk, ended),
-        (EVENTS, event.event_id, old_events),
-        (SWEEPS, sweep.sweep_id, old_sweeps),
-    ):
-        step = _PRUNED_AT_ONCE
-        while step == _PRUNED_AT_ONCE:
-            with place.database.write() as connection:
-                step = connection.execute(delete(table).where(key.in_(query))).rowcount
-            gone += step
-    return gone
-
-
-def prune_reports(place: Place, now: int) -> None:
-    """Lists of dry runs are kept an hour."""
-    for name in os.listdir(place.root.reports):
-        with suppress(OSError):
-            facts = os.stat(name, dir_fd=place.root.reports, follow_symlinks=False)
-            if facts.st_mtime_ns // 1000 < now - HOUR_US:
-                removal.unlink_file(name, dir_fd=place.root.reports)
 
 
 # Small words

@@ -22,8 +22,9 @@ MAY_IMPORT = {
 # the frozen values that looking and acting hand each other, and so they stand low.
 ORDER = [
     *("__init__", "demo", "props", "doctor", "checks_ledger", "checks", "views", "sessions"),
-    *("adoption", "dry_runs", "health", "incoming", "life", "sweep", "aside", "listing", "runs"),
-    *("upkeep", "guards", "survey", "place", "claims", "states", "pages", "queries", "moves"),
+    *("adoption", "dry_runs", "health", "incoming", "restoring", "files", "life", "sweep"),
+    *("aside", "listing", "runs", "remover", "upkeep", "pruning", "pairing", "guards", "survey"),
+    *("place", "claims", "states", "pages", "queries", "moves"),
     *("disk", "walk", "removal", "report", "plan", "migrations", "database", "postgresql"),
     *("models", "reserve"),
     *("settings", "system", "cursors", "errors"),

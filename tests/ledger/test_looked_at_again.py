@@ -221,7 +221,7 @@ def test_a_touch_finds_the_directory_that_is_put_back_while_it_looks(
         (world.trash / entry).rename(world.root / stale)
 
     def touch() -> None:
-        with at("life._stamp", "after", put_back):
+        with at("life.stamp", "after", put_back):
             touched.append(world.sessions.touch(stale))
 
     with at(RENAME, "after", touch):

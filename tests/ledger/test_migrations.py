@@ -202,7 +202,7 @@ def test_how_long_history_is_kept_is_a_setting(world: World) -> None:
 
 def test_history_goes_in_small_steps(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is a short transaction: whoever wants to write meanwhile can."""
-    monkeypatch.setattr("ledger.upkeep._PRUNED_AT_ONCE", 5)
+    monkeypatch.setattr("ledger.pruning._PRUNED_AT_ONCE", 5)
     for _ in range(12):
         world.sessions.delete_session(world.create())
     world.clock.passes(31 * DAY_HOURS)

@@ -129,7 +129,7 @@ def test_a_file_that_two_take_out_at_once_is_counted_out_once(world: World) -> N
     def take_out() -> None:
         answers.append(world.sessions.delete_file(session_id, "photo.jpg"))
 
-    with around("life.open_file", after=take_out):
+    with around("files.open_file", after=take_out):
         take_out()
     assert sorted(answers) == [False, True]
     row = world.known(session_id)

@@ -320,7 +320,7 @@ def test_readyz_tells_how_far_the_sweep_is(serve: Serve) -> None:
         reached.set()
         assert go_on.wait(30)
 
-    with around("upkeep.prune", before=hold):
+    with around("pruning.prune", before=hold):
         service = serve()
         assert reached.wait(30)
         try:

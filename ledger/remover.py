@@ -1,0 +1,52 @@
+"""The background thread that removes the bytes of what users deleted."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from ledger import upkeep
+from ledger.errors import CoatcheckError
+from ledger.place import Place
+
+log = logging.getLogger("coatcheck")
+
+
+class Remover:
+    """Removes in the background what users deleted; what it leaves, the next sweep finishes."""
+
+    def __init__(self, place: Place, clock: Callable[[], int]) -> None:
+        self._place = place
+        self._clock = clock
+        self._entries: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def add(self, entry: str) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="coatcheck-remover", daemon=True
+                )
+                self._thread.start()
+        self._entries.put(entry)
+
+    def close(self) -> None:
+        """Returns when everything that was added is removed."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._entries.put(None)
+            thread.join()
+
+    def _run(self) -> None:
+        while (entry := self._entries.get()) is not None:
+            # Nothing is lost here: the entry stays in the trash, and a sweep reports why.
+            try:
+                with suppress(OSError, CoatcheckError):
+                    upkeep.finish_trash(self._place, entry, self._clock())
+            except Exception:
+                log.exception("this should not happen; the next sweep removes what was deleted")
