@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ledger import states
@@ -36,14 +36,15 @@ def preview(settings: Settings, now: int) -> Pile:
     try:
         directories = stale = size = foreign = 0
         mounts = mounts_in(root)
-        for entry in root.names():
-            facts = examine(root, entry.name, now, mounts).facts
-            if facts.kind is not Kind.DIRECTORY or not is_session_id(entry.name):
-                foreign += 1
-                continue
-            directories += 1
-            size += facts.bytes
-            stale += facts.mtime is not None and now - facts.mtime > settings.max_age_us
+        with root.names() as entries:
+            for entry in entries:
+                facts = examine(root, entry.name, now, mounts).facts
+                if facts.kind is not Kind.DIRECTORY or not is_session_id(entry.name):
+                    foreign += 1
+                    continue
+                directories += 1
+                size += facts.bytes
+                stale += facts.mtime is not None and now - facts.mtime > settings.max_age_us
         return Pile(directories, stale, size, foreign)
     finally:
         root.close()
@@ -53,28 +54,19 @@ def record_all(place: Place, now: int, by: Actor, progress: Progress) -> int:
     """Every directory of the root that had no row has one now; how many were recorded."""
     mounts = mounts_in(place.root)
     recorded = 0
-    for names in _names(place.root):
-        suspects = gather(place, names, now, mounts)
-        new = [
-            _new(suspect.evidence.session_id, suspect.evidence.disk, now)
-            for suspect in suspects
-            if suspect.evidence.row is None and suspect.evidence.disk.kind is Kind.DIRECTORY
-        ]
-        with place.database.write() as connection:
-            recorded += len(states.insert(connection, place.root_id, new, by, now))
-        progress.advance(len(names))
+    with place.root.names() as entries:
+        ids = (entry.name for entry in entries if is_session_id(entry.name))
+        while names := list(islice(ids, _AT_ONCE)):
+            suspects = gather(place, names, now, mounts)
+            new = [
+                _new(suspect.evidence.session_id, suspect.evidence.disk, now)
+                for suspect in suspects
+                if suspect.evidence.row is None and suspect.evidence.disk.kind is Kind.DIRECTORY
+            ]
+            with place.database.write() as connection:
+                recorded += len(states.insert(connection, place.root_id, new, by, now))
+            progress.advance(len(names))
     return recorded
-
-
-def _names(root: Root) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for entry in root.names():
-        if is_session_id(entry.name):
-            batch.append(entry.name)
-        if len(batch) == _AT_ONCE:
-            yield batch
-            batch = []
-    yield batch
 
 
 def _new(session_id: str, disk: Facts, now: int) -> New:

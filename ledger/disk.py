@@ -199,16 +199,16 @@ class Root:
         with os.fdopen(fd, encoding="ascii", errors="replace") as file:
             return file.read(200).strip() or None
 
-    def names(self) -> Iterator[os.DirEntry[str]]:
+    @contextmanager
+    def names(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         """Every entry of the root but coatcheck's own, streamed."""
         with os.scandir(self.fd) as entries:
-            for entry in entries:
-                if entry.name != HOUSE:
-                    yield entry
+            yield (entry for entry in entries if entry.name != HOUSE)
 
     def has_sessions(self) -> bool:
         """Whether a directory stands here that a sweep could take for a session."""
-        return any(is_session_id(e.name) and _is_directory(e) for e in self.names())
+        with self.names() as entries:
+            return any(is_session_id(entry.name) and _is_directory(entry) for entry in entries)
 
     def free_percent(self) -> float:
         disk = os.fstatvfs(self.fd)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import chain
 
 from ledger import queries, system
 from ledger.disk import HOUSE, INCOMING, TRASH
@@ -54,8 +56,8 @@ class Listing:
         self._list_trash(listed)
         for entry in leftovers(self.place.root, self.now):
             self.list_leftover(entry)
-        for batch in self.batches(keep=False):
-            for suspect in batch:
+        with closing(self.batches(keep=False)) as batches:
+            for suspect in chain.from_iterable(batches):
                 verdict = self.judge(suspect)
                 if verdict and suspect.evidence.session_id not in listed:
                     self.list(suspect.evidence, verdict)
@@ -96,18 +98,20 @@ class Listing:
             names = [row.session_id for row in rows]
             yield gather(self.place, names, self.now, self.mounts)
 
-    def batches(self, *, keep: bool) -> Iterator[list[Suspect]]:
-        """The root's suspects, in batches; `keep`: open and locked while one is in hand."""
+    def batches(self, *, keep: bool) -> Generator[list[Suspect]]:
+        """The root's suspects, in batches; `keep`: open and locked while one is in hand, so that
+        whoever leaves off early closes it."""
         survey = Survey(self.place, lambda: self.now, self.policy, self.progress.advance)
-        for names in survey.suspects():
-            if self.progress.cancel.is_set():
-                break
-            suspects = gather(self.place, names, self.now, self.mounts, keep=keep)
-            try:
-                yield suspects
-            finally:
-                for suspect in suspects:
-                    suspect.release()
+        with closing(survey.suspects()) as found:
+            for names in found:
+                if self.progress.cancel.is_set():
+                    break
+                suspects = gather(self.place, names, self.now, self.mounts, keep=keep)
+                try:
+                    yield suspects
+                finally:
+                    for suspect in suspects:
+                        suspect.release()
         self.out.count(Finding.LIVE, size=survey.live_bytes, sessions=survey.live)
 
     def expect(self) -> None:

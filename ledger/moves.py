@@ -10,7 +10,7 @@ import errno
 import os
 import secrets
 import stat
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from ledger import system
 from ledger.disk import ROOT_ID, Root, TrashName, inode_of
@@ -107,13 +107,14 @@ def probe(root: Root, name: str, claims_fd: int) -> None:
 
 def make_durable(fd: int) -> None:
     """Every file and directory below an open directory is on stable storage. Raises OSError."""
-    for parent, _, name, facts in walk(fd):
-        if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode):
-            entry = os.open(name, _READ, dir_fd=parent)
-            try:
-                os.fsync(entry)
-            finally:
-                os.close(entry)
+    with closing(walk(fd)) as found:
+        for parent, _, name, facts in found:
+            if stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode):
+                entry = os.open(name, _READ, dir_fd=parent)
+                try:
+                    os.fsync(entry)
+                finally:
+                    os.close(entry)
     os.fsync(fd)
 
 

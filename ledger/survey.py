@@ -10,8 +10,8 @@ import os
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -59,23 +59,24 @@ class Survey:
         self._on_seen = on_seen
         self._names = array("q")
 
-    def suspects(self) -> Iterator[list[str]]:
+    def suspects(self) -> Generator[list[str]]:
         """Names to be looked at, in batches; first those on the disk, then those that are not."""
         yield from _batched(self._on_disk())
         self._names = array("q", sorted(self._names))
         yield from _batched(self._only_in_ledger())
 
-    def _on_disk(self) -> Iterator[str]:
+    def _on_disk(self) -> Generator[str]:
         names: list[str] = []
-        for entry in self._place.root.names():
-            self._names.append(hash(entry.name))
-            if not is_session_id(entry.name):
-                yield entry.name
-                continue
-            names.append(entry.name)
-            if len(names) == _NAMES_AT_ONCE:
-                yield from self._doubtful(names)
-                names = []
+        with self._place.root.names() as entries:
+            for entry in entries:
+                self._names.append(hash(entry.name))
+                if not is_session_id(entry.name):
+                    yield entry.name
+                    continue
+                names.append(entry.name)
+                if len(names) == _NAMES_AT_ONCE:
+                    yield from self._doubtful(names)
+                    names = []
         yield from self._doubtful(names)
 
     def _doubtful(self, names: list[str]) -> Iterator[str]:
@@ -95,7 +96,7 @@ class Survey:
             else:
                 yield name
 
-    def _only_in_ledger(self) -> Iterator[str]:
+    def _only_in_ledger(self) -> Generator[str]:
         after = 0
         while True:
             with self._place.database.read() as connection:
@@ -113,15 +114,16 @@ class Survey:
         return at < len(self._names) and self._names[at] == wanted
 
 
-def _batched(names: Iterator[str]) -> Iterator[list[str]]:
+def _batched(names: Generator[str]) -> Generator[list[str]]:
     batch: list[str] = []
-    for name in names:
-        batch.append(name)
-        if len(batch) == BATCH:
+    with closing(names):
+        for name in names:
+            batch.append(name)
+            if len(batch) == BATCH:
+                yield batch
+                batch = []
+        if batch:
             yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @dataclass(slots=True)
@@ -314,10 +316,13 @@ def _facts_in_trash(root: Root, entry: str, row: Record | None, now: int) -> Fac
         os.close(fd)
 
 
-def leftovers(root: Root, now: int) -> Iterator[str]:
-    """Uploads in `incoming` that nobody is at: unlocked, and an hour old."""
-    for entry in os.listdir(root.incoming):
-        with suppress(OSError):
+def leftovers(root: Root, now: int, entries: Iterable[str] | None = None) -> Generator[str]:
+    """Uploads in `incoming`, or those of `entries`, that nobody is at: unlocked, and an hour old.
+
+    Each is locked while it is in hand.
+    """
+    for entry in os.listdir(root.incoming) if entries is None else entries:
+        with suppress(OSError, ValueError):  # an edited report lists what is no name at all
             fd = open_directory(entry, dir_fd=root.incoming)
             try:
                 old = os.fstat(fd).st_mtime_ns // 1000 < now - HOUR_US

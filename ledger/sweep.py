@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 from ledger import guards, pruning, states, upkeep
 from ledger.aside import SettingAside, as_on_disk
@@ -150,12 +150,12 @@ class Sweep:
         else:
             self._finish_rows()
             self._empty_trash()
-        for leftover in leftovers(self._place.root, self._now):
-            self._finish_leftover(leftover)
+        self._finish_leftovers()
         self._listing.expect()
-        for batch in self._listing.batches(keep=True):
-            self._act(batch)
-            self._recorded.save()
+        with closing(self._listing.batches(keep=True)) as batches:
+            for batch in batches:
+                self._act(batch)
+                self._recorded.save()
         if not self._order.on_full_disk:
             pruning.prune(self._place, self._now)
         pruning.prune_reports(self._place, self._now)
@@ -209,10 +209,16 @@ class Sweep:
         with self._reporting(entry):
             self._count(upkeep.finish_trash(self._place, entry, self._now))
 
-    def _finish_leftover(self, entry: str) -> None:
-        self._listing.list_leftover(entry)
-        with self._reporting(entry):
-            upkeep.remove_leftover(self._place, entry)
+    def _finish_leftovers(self, entries: Sequence[str] | None = None) -> bool:
+        """Every leftover, or those of `entries`, is gone, locked until then; were there any?"""
+        found = False
+        with closing(leftovers(self._place.root, self._now, entries)) as locked:
+            for entry in locked:
+                found = True
+                self._listing.list_leftover(entry)
+                with self._reporting(entry):
+                    upkeep.remove_leftover(self._place, entry)
+        return found
 
     def _count(self, outcome: Outcome) -> None:
         if outcome is Outcome.REMOVED:
@@ -272,10 +278,8 @@ class Sweep:
         """An entry of the trash or of incoming; False where it is no longer what was listed."""
         name = listed.path.rpartition("/")[2]
         if listed.is_at(self._listing.house_path(INCOMING, name)) and listed.agrees(LEFTOVER):
-            if name in leftovers(self._place.root, self._now):
-                self._finish_leftover(name)
-                return True
-        elif listed.is_at(self._listing.house_path(TRASH, name)):
+            return self._finish_leftovers([name])
+        if listed.is_at(self._listing.house_path(TRASH, name)):
             found = find_in_trash(self._place, name, self._now)
             if found is not None and listed.agrees(found.verdict):
                 self._listing.list_trash(found)

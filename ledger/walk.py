@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import NamedTuple
 
 from ledger import system
@@ -22,11 +22,11 @@ class Seen(NamedTuple):
     facts: os.stat_result
 
 
-def walk(top: int) -> Iterator[Seen]:
+def walk(top: int) -> Generator[Seen]:
     """Every entry below a directory, with three descriptors open however deep it goes.
 
-    Never follows a link. Raises OSError: EXDEV where another file system is mounted, ESTALE
-    where the tree was moved about meanwhile.
+    Never follows a link. Whoever leaves off early closes it. Raises OSError: EXDEV where another
+    file system is mounted, ESTALE where the tree was moved about meanwhile.
     """
     here = os.dup(top)
     trail: list[str] = []
@@ -58,7 +58,7 @@ def walk(top: int) -> Iterator[Seen]:
         os.close(here)
 
 
-def _scan(fd: int, trail: list[str], below: list[str]) -> Iterator[Seen]:
+def _scan(fd: int, trail: list[str], below: list[str]) -> Generator[Seen]:
     with os.scandir(fd) as entries:
         for entry in entries:
             try:
