@@ -145,6 +145,8 @@ def route_class(stall_s: float = STALL_S) -> type[APIRoute]:
                     if not isinstance(error.__cause__, (RecursionError, ValueError)):
                         raise
                     response = problem(422, "The body is no JSON.")  # FastAPI says 400
+                if response.status_code == 204:
+                    del response.headers["content-type"]  # FastAPI names that of the body it drops
                 for name, value in ON_EVERY_ANSWER.items():
                     response.headers.setdefault(name, value)
                 unread = not body.ended and bool(getattr(response, "body", b""))

@@ -20,8 +20,8 @@ from web.errors import ON_EVERY_ANSWER, problem
 log = logging.getLogger("coatcheck.access")
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# What follows the upload routes' prefix, and whatever else has the form of an id of ours.
-_ID = re.compile(r"(?<=/upload/)[^/]+|(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
+# What follows the routes' prefixes, and whatever else has the form of an id of ours.
+_ID = re.compile(r"(?<=/upload/)[^/]+|(?<=/sessions/)[^/]+|(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
 
 
 def is_loopback(host: str) -> bool:

@@ -20,10 +20,18 @@ from ledger.report import csv_pieces
 from web import pages
 from web.auth import needs_token
 from web.bodies import Refused
-from web.deps import Sessions, Source, lending
+from web.deps import SessionId, Sessions, Source, lending
 from web.errors import documented, route_class
 from web.events import EventHub, event_stream
-from web.shapes import EventPage, ReportJson, SessionPage, SweepJson, SweepPage
+from web.shapes import (
+    EventPage,
+    ReportJson,
+    SeenJson,
+    SessionJson,
+    SessionPage,
+    SweepJson,
+    SweepPage,
+)
 from web.streams import Stream, in_thread
 from web.sweeps import SweepOrder, Sweeps
 
@@ -63,19 +71,26 @@ def operator_router(source: Source, token: SecretStr | None) -> APIRouter:
         tags=["operator"],
         lifespan=routes.lifespan,
     )
-    for path, read, answer in (
-        ("/sessions", routes.sessions, {"model": SessionPage}),
-        ("/report", routes.report, _REPORT),
-        ("/sweeps", routes.list_sweeps, {"model": SweepPage}),
-        ("/sweeps/{sweep_id}", routes.sweep, {"model": SweepJson}),
-        ("/events", routes.events, _EVENTS),
+    for path, read, answer, errors in (
+        ("/sessions", routes.sessions, {"model": SessionPage}, ()),
+        (_SESSION, routes.session, {"model": SeenJson}, (404, 421)),
+        ("/report", routes.report, _REPORT, ()),
+        ("/sweeps", routes.list_sweeps, {"model": SweepPage}, ()),
+        (_SWEEP, routes.sweep, {"model": SweepJson}, (404,)),
+        ("/events", routes.events, _EVENTS, ()),
     ):
-        errors = documented(404) if "{" in path else {}
-        router.get(path, responses={200: answer, **errors})(read)
+        router.get(path, responses={200: answer, **documented(*errors)})(read)
         router.head(path, include_in_schema=False)(read)
-    answers = {202: _ACCEPTED, **documented(404, 409, 410, 413)}
-    router.post("/sweeps", status_code=202, responses=answers)(routes.start_sweep)
+    back = {200: {"model": SessionJson}, **documented(404, 409, 410, 421)}
+    router.post(f"{_SESSION}/restore", responses=back)(routes.restore)
+    begun = {202: _ACCEPTED, **documented(404, 409, 410, 413)}
+    router.post("/sweeps", status_code=202, responses=begun)(routes.start_sweep)
+    asked = {202: {"model": SweepJson}, **documented(404, 409)}
+    router.delete(_SWEEP, status_code=202, responses=asked)(routes.cancel_sweep)
     return router
+
+
+_SESSION, _SWEEP = "/sessions/{session_id}", "/sweeps/{sweep_id}"
 
 
 _TEXT: dict[str, Any] = {"schema": {"type": "string"}}
@@ -115,6 +130,15 @@ class _Routes:
         """Sessions in the order of `sort`; `q` is looked for in id and label."""
         query: dict[str, Any] = {"sort": sort, "cursor": cursor, "state": state, "q": q}
         return await _json(pages.session_page, sessions, limit, **query)
+
+    async def session(self, sessions: Sessions, session_id: SessionId) -> Response:
+        """One session: what ledger and disk know of it, what a sweep would do with it now and
+        why, its files, what of it lies in the trash, and its life."""
+        return await _json(pages.one_session, sessions, session_id)
+
+    async def restore(self, sessions: Sessions, session_id: SessionId) -> Response:
+        """Brings a swept session back from the trash, whole, as a touch."""
+        return await _json(pages.restored, sessions, session_id)
 
     async def report(self, request: Request, sessions: Sessions, form: Format = "json") -> Response:
         """The orphan report: each finding, what a sweep would do with it, and why."""
@@ -160,6 +184,13 @@ class _Routes:
             return Response(sweep.model_dump_json(), media_type=_JSON)
         pieces = pages.with_list(sweep, kept)
         return Stream(pieces, media_type=_JSON, on_end=partial(os.close, kept))
+
+    async def cancel_sweep(self, sessions: Sessions, sweep_id: SweepId) -> Response:
+        """Asks a sweep or dry run that is under way, in whatever process, to end between two
+        sessions. What it has done stays done."""
+        answer = await _json(pages.cancelled, self._sweeps, sessions, sweep_id)
+        answer.status_code = 202
+        return answer
 
     async def events(
         self,

@@ -10,11 +10,19 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ledger import CoatcheckError, SessionLedger, dry_runs, queries, runs
+from ledger import Actor, CoatcheckError, SessionLedger, dry_runs, queries, runs
 from ledger.cursors import cursor_of
-from ledger.views import Page
+from ledger.views import Page, Seen, files_of
 from web.bodies import Refused
-from web.shapes import EventJson, EventPage, SessionJson, SessionPage, SweepJson, SweepPage
+from web.shapes import (
+    EventJson,
+    EventPage,
+    SeenJson,
+    SessionJson,
+    SessionPage,
+    SweepJson,
+    SweepPage,
+)
 from web.sweeps import SweepOrder, Sweeps
 
 _PIECE = 1 << 16
@@ -27,6 +35,17 @@ def session_page(sessions: SessionLedger, limit: int, **query: Any) -> SessionPa
         sessions=[SessionJson.of(session, files) for session, files in page.sessions],
         next=page.after,
     )
+
+
+def one_session(sessions: SessionLedger, session_id: str) -> SeenJson:
+    """One session from both sides. Raises SessionNotFound, SessionElsewhere."""
+    return SeenJson.of(Seen.of(sessions, session_id))
+
+
+def restored(sessions: SessionLedger, session_id: str) -> SessionJson:
+    """The session, which is back from the trash. Raises SessionError."""
+    session = sessions.restore(session_id, by=Actor.OPERATOR)
+    return SessionJson.of(session, files_of(sessions, session))
 
 
 def sweep_page(sessions: SessionLedger, limit: int, before: int | None) -> SweepPage:
@@ -89,6 +108,16 @@ def begin_sweep(begun: Sweeps, sessions: SessionLedger, order: SweepOrder) -> Sw
             raise Refused(404, f"The sweep {order.of} was no dry run: it has no list.")
     sweep_id = begun.start(sessions, order)
     return SweepJson.of(_sweep_row(sessions, sweep_id), sessions.place)
+
+
+def cancelled(begun: Sweeps, sessions: SessionLedger, sweep_id: int) -> SweepJson:
+    """The run, which has been asked to end between two sessions. Raises Refused 404, 409."""
+    was_running = sessions.cancel_sweep(sweep_id)
+    begun.cancel(sweep_id)  # one of this process need not read that first
+    sweep = SweepJson.of(_sweep_row(sessions, sweep_id), sessions.place)
+    if not was_running:
+        raise Refused(409, f"The sweep {sweep_id} does not run any more: it is {sweep.state}.")
+    return sweep
 
 
 def _sweep_row(sessions: SessionLedger, sweep_id: int) -> Row[Any]:

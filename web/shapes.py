@@ -8,11 +8,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
-from ledger import Session, State
+from ledger import Action, Finding, Session, State
 from ledger.disk import StoredFile
 from ledger.health import SweepInfo
 from ledger.place import Place
-from ledger.views import event_json, session_json, stamp
+from ledger.plan import Kind
+from ledger.views import Seen, event_json, session_json, stamp
 
 
 class FileJson(BaseModel):
@@ -125,15 +126,56 @@ class SweepPage(BaseModel):
 
 
 class FindingJson(BaseModel):
-    finding: str
+    finding: Finding
     session_id: str | None
     path: str
     last_activity: str | None
     age_hours: float | None
     files: int
     bytes: int
-    action: str
+    action: Action
     why: str
+
+
+class DiskJson(BaseModel):
+    """What stands at a session's name in the root; `what` says more where it is no directory."""
+
+    kind: Kind
+    what: str
+    mtime: str | None
+    ctime: str | None
+    files: int
+    bytes: int
+    in_use: bool
+
+
+class VerdictJson(BaseModel):
+    finding: Finding
+    action: Action
+    why: str
+    last_activity: str | None
+
+
+class SeenJson(BaseModel):
+    """One session from both sides, with its life.
+
+    `session` is null where the ledger has no row of it, `verdict` where both sides agree that it
+    has ended; `trash` is what waits there to be restored or removed, `events` its life, oldest
+    first. A sweep would judge it by `max_age_hours`.
+    """
+
+    session_id: str
+    path: str
+    max_age_hours: float
+    session: SessionJson | None
+    disk: DiskJson
+    verdict: VerdictJson | None
+    trash: list[FindingJson]
+    events: list[EventJson]
+
+    @classmethod
+    def of(cls, seen: Seen) -> Self:
+        return cls.model_validate(seen.as_json())
 
 
 class ReportJson(BaseModel):

@@ -59,6 +59,12 @@ class Sweeps:
         thread.start()
         return begun.result()
 
+    def cancel(self, sweep_id: int) -> None:
+        """That run, if it is one of these, ends between two sessions."""
+        for progress in list(self._running.values()):
+            if progress.sweep_id == sweep_id:
+                progress.cancel.set()
+
     def close(self) -> None:
         """Returns when every run has ended, between two sessions."""
         for thread, progress in list(self._running.items()):

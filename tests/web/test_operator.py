@@ -29,7 +29,9 @@ RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 SORTS = ["created_at", "last_touch_at", "bytes", "files", "state"]
 ROUTES = [
     *[("GET", path) for path in ("/sessions", "/report", "/sweeps", "/sweeps/1", "/events")],
-    ("POST", "/sweeps"),
+    ("GET", "/sessions/known"),
+    *[("POST", path) for path in ("/sweeps", "/sessions/known/restore")],
+    ("DELETE", "/sweeps/1"),
 ]
 
 
@@ -75,6 +77,7 @@ def test_a_token_in_any_script_lets_in(operator: Operator) -> None:
 
 def test_head_is_answered_wherever_get_is(operator: Operator) -> None:
     operator.ended(operator.order(dry_run=True))
+    (operator.root / "known").mkdir()
     for method, path in ROUTES:
         if method == "GET":
             sent = {**AUTH, "Accept": "text/event-stream"}

@@ -231,6 +231,20 @@ def test_a_run_is_shown_while_it_runs(operator: Operator, monkeypatch: pytest.Mo
     assert operator.ended(begun)["result"]["removed"] == 1
 
 
+def test_a_run_of_this_service_hears_at_once_that_it_is_cancelled(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.stale()
+    held = Held(monkeypatch)
+    begun = operator.order()
+    assert held.reached.wait(20)
+    asked = operator.http.delete(begun.headers["Location"], headers=AUTH)
+    assert (asked.status_code, asked.json()["state"]) == (202, "running")
+    held.go_on_when_cancelled()
+    ended = operator.ended(begun)
+    assert (ended["state"], ended["result"]["why"]) == ("stopped", "cancelled")
+
+
 def test_the_end_of_the_service_ends_a_run_between_two_sessions(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

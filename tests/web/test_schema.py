@@ -38,15 +38,15 @@ UPLOAD = "/api/v1/upload"
 SESSION = f"{UPLOAD}/{{session_id}}"
 FILE = f"{SESSION}/files/{{name}}"
 OPERATOR = "/api/v1/operator"
-WITH_TOKEN = [
-    "GET /metrics",
-    f"GET {OPERATOR}/sessions",
-    f"GET {OPERATOR}/report",
-    f"GET {OPERATOR}/sweeps",
+SEEN = f"{OPERATOR}/sessions/{{session_id}}"
+SWEEP = f"{OPERATOR}/sweeps/{{sweep_id}}"
+CAN_BE_ASKED_WRONGLY_WITH_TOKEN = [
+    *(f"GET {OPERATOR}/{what}" for what in ("sessions", "report", "sweeps", "events")),
     f"POST {OPERATOR}/sweeps",
-    f"GET {OPERATOR}/sweeps/{{sweep_id}}",
-    f"GET {OPERATOR}/events",
+    *(f"{method} {SWEEP}" for method in ("GET", "DELETE")),
 ]
+OF_A_SESSION_WITH_TOKEN = [f"GET {SEEN}", f"POST {SEEN}/restore"]
+WITH_TOKEN = ["GET /metrics", *CAN_BE_ASKED_WRONGLY_WITH_TOKEN, *OF_A_SESSION_WITH_TOKEN]
 OF_A_SESSION = [
     *(f"{method} {FILE}" for method in ("GET", "PUT", "DELETE")),
     *(f"POST {SESSION}/{what}" for what in ("files", "touch", "claim", "discard")),
@@ -55,7 +55,7 @@ OF_A_SESSION = [
 OTHERS = ["GET /healthz", "GET /readyz", f"POST {UPLOAD}"]
 # Of the others, nothing that is sent is against the schema.
 CAN_BE_ASKED_WRONGLY = [
-    *WITH_TOKEN[1:],
+    *CAN_BE_ASKED_WRONGLY_WITH_TOKEN,
     *(f"POST {SESSION}/{what}" for what in ("files", "claim")),
     f"POST {UPLOAD}",
 ]
@@ -122,7 +122,7 @@ def test_what_the_schema_forbids_is_answered_as_documented(served: Served, opera
     ask(check, case=served.cases(operation, GenerationMode.NEGATIVE))
 
 
-@pytest.mark.parametrize("operation", OF_A_SESSION)
+@pytest.mark.parametrize("operation", [*OF_A_SESSION, *OF_A_SESSION_WITH_TOKEN])
 def test_a_session_that_is_there_answers_as_documented(served: Served, operation: str) -> None:
     def check(case: AnyCase, name: str) -> None:
         case.path_parameters["session_id"] = served.session()

@@ -206,6 +206,18 @@ def test_a_file_is_put_new_and_then_replaced(on_both: Service) -> None:
     assert (session.bytes, session.files) == (11, 1)
 
 
+def test_an_answer_without_a_body_names_no_type_of_one(service: Service) -> None:
+    session_id = service.create(("a", b"x"), ("b", b"x"))
+    for answer in (
+        service.http.put(path_of(session_id, "files", "a"), content=b"y"),
+        service.http.delete(path_of(session_id, "files", "b")),
+        service.http.delete(path_of(session_id)),
+    ):
+        assert answer.status_code == 204
+        assert not answer.headers.keys() & {"content-type", "content-length"}
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
 def test_an_empty_file_is_a_file(on_both: Service) -> None:
     session_id = on_both.create()
     assert on_both.http.put(path_of(session_id, "files", "empty"), content=b"").status_code == 201
