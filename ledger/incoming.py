@@ -6,13 +6,10 @@ and no claim comes in between; a delete waits for nobody, and then the upload fi
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Self
 
 from ledger import life, moves, queries, removal, states, system, upkeep
 from ledger.claims import check_name
@@ -30,30 +27,12 @@ from ledger.errors import (
 )
 from ledger.models import Actor, Origin, Record, State
 from ledger.place import Place
+from ledger.publishing import Arriving, Received, numbered, publish, standing, telling_full
 from ledger.states import New
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _MULTIPART_OVERHEAD = 1 << 16
 _MOST_LABEL = 1000
-
-
-class Received(NamedTuple):
-    """A file that was published; `replaced`: one of its name had been there."""
-
-    name: str
-    bytes: int
-    replaced: bool
-
-
-@dataclass(slots=True)
-class _Arriving:
-    draft: str
-    name: str
-    replace: bool
-    fd: int
-    bytes: int = 0
-    published: bool = False
 
 
 class Upload:
@@ -76,7 +55,7 @@ class Upload:
         self._clock = clock
         self._record = record
         self._touched_at = clock()
-        self._files: list[_Arriving] = []
+        self._files: list[Arriving] = []
         self._written = 0
         self._given_back = 0  # by the files that are replaced
         self._room = self._measure_room()
@@ -145,11 +124,13 @@ class Upload:
             raise LimitExceeded(f"A session may hold {most} files; this upload is beyond that.")
         self.close_file()
         draft = self._free_name(name) if self._record is None else f"{len(self._files)}"
-        with _telling_full():
+        with telling_full():
             fd = os.open(draft, _NEW_FILE, 0o666, dir_fd=self._fd)
-        file = _Arriving(draft, draft if self._record is None else name, replace, fd)
+        file = Arriving(draft, draft if self._record is None else name, replace, fd)
         self._files.append(file)
-        self._given_back += (self._record is not None and self._standing(file)) or 0
+        file.inode = os.fstat(fd).st_ino
+        if self._record is not None:
+            self._given_back += standing(file, self._session_fd) or 0
 
     def _free_name(self, name: str) -> str:
         taken = {file.name for file in self._files}
@@ -163,7 +144,7 @@ class Upload:
         self._check_room(self._written + len(chunk))
         file = self._files[-1]
         view = memoryview(chunk)
-        with _telling_full():
+        with telling_full():
             while view:
                 view = view[os.write(file.fd, view) :]
         file.bytes += len(chunk)
@@ -215,7 +196,7 @@ class Upload:
 
     def _make_draft(self) -> int:
         """A directory in `incoming`, locked by us: what nobody locks is a leftover."""
-        with _telling_full():
+        with telling_full():
             os.mkdir(self._draft, dir_fd=self._place.root.incoming)
         fd = open_directory(self._draft, dir_fd=self._place.root.incoming)
         system.lock_exclusive(fd)
@@ -226,7 +207,7 @@ class Upload:
         now = self._clock()
         os.utime(self._fd, ns=(now * 1000, now * 1000))
         session_id = moves.new_id()
-        with _telling_full():
+        with telling_full():
             moves.publish_directory(self._place.root, self._draft, session_id)
         try:
             record = self._write_row(session_id, label, now)
@@ -262,10 +243,11 @@ class Upload:
         return record
 
     def _add(self, record: Record) -> tuple[Record, list[Received]]:
-        """The path is still that directory; one conditional UPDATE; then the renames."""
+        """The path is still that directory; one conditional UPDATE; then the renames, all or none
+        of the new files."""
         if not self._place.stands(record.session_id, self._session_fd):
             raise self._why_not(record)
-        replaced = [self._standing(file) for file in self._files]
+        replaced = [standing(file, self._session_fd) for file in self._files]
         settings = self._place.settings
         now = self._clock()
         with self._place.database.write() as connection:
@@ -281,7 +263,7 @@ class Upload:
         if after is None:
             raise self._why_not(record)
         try:
-            received = [self._publish(file) for file in self._files]
+            received = publish(self._files, self._fd, self._session_fd)
         except BaseException as error:
             self._count_out(after, replaced)
             gone = isinstance(error, FileNotFoundError)
@@ -295,7 +277,7 @@ class Upload:
     def _count_out(self, record: Record, replaced: list[int | None]) -> None:
         """The files that the disk would not take are not in the session, nor counted as if."""
         pairs = zip(self._files, replaced, strict=True)
-        missing = [(file.bytes, size) for file, size in pairs if not file.published]
+        missing = [(file.bytes, size) for file, size in pairs if file.received is None]
         with suppress(CoatcheckError), self._place.database.write() as connection:
             states.count_out(
                 connection,
@@ -303,39 +285,6 @@ class Upload:
                 size=sum(new - (old or 0) for new, old in missing),
                 files=sum(old is None for _, old in missing),
             )
-
-    def _standing(self, file: _Arriving) -> int | None:
-        """The size of the file that this one will replace; None when it replaces none."""
-        if not file.replace:
-            return None
-        try:
-            facts = os.stat(file.name, dir_fd=self._session_fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-        if not stat.S_ISREG(facts.st_mode):
-            raise NameTaken(f"'{file.name}' in this session is no file and cannot be replaced.")
-        return int(facts.st_size)
-
-    def _publish(self, file: _Arriving) -> Received:
-        with _telling_full():
-            received = self._rename(file)
-        file.published = True
-        return received
-
-    def _rename(self, file: _Arriving) -> Received:
-        if file.replace:
-            replaced = self._standing(file) is not None
-            moves.publish_file(
-                file.draft, file.name, incoming_fd=self._fd, session_fd=self._session_fd
-            )
-            return Received(file.name, file.bytes, replaced)
-        for name in numbered(file.name):
-            with suppress(FileExistsError):
-                moves.publish_new_file(
-                    file.draft, name, incoming_fd=self._fd, session_fd=self._session_fd
-                )
-                return Received(name, file.bytes, False)
-        raise NameTaken(f"No free name is left for '{file.name}'.")
 
     def _why_not(self, record: Record) -> CoatcheckError:
         with self._place.database.read() as connection:
@@ -356,25 +305,3 @@ def check_label(label: str) -> str:
     if "\0" in label or any("\ud800" <= character <= "\udfff" for character in label):
         raise UsageError("A label must be valid Unicode, without NUL.")
     return label
-
-
-def numbered(name: str) -> Iterator[str]:
-    """`name`, then `name (2)`, `name (3)`, … with its suffix kept, within 255 bytes."""
-    yield name
-    stem, dot, suffix = name.rpartition(".")
-    if not stem or len((dot + suffix).encode()) > 128:
-        stem, dot, suffix = name, "", ""
-    for number in range(2, 1001):
-        tail = f" ({number}){dot}{suffix}"
-        yield stem.encode()[: 255 - len(tail.encode())].decode(errors="ignore") + tail
-
-
-@contextmanager
-def _telling_full() -> Iterator[None]:
-    """A disk that is full is told as what it is."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise NoSpace("The disk is full; try again later.") from error
-        raise

@@ -86,6 +86,21 @@ def publish_new_file(source: str, name: str, *, incoming_fd: int, session_fd: in
     system.rename_noreplace(source, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)
 
 
+def take_back_file(name: str, draft: str, inode: int, *, incoming_fd: int, session_fd: int) -> bool:
+    """A file that was published is in `incoming` again; False where another has its name.
+
+    Raises OSError: FileNotFoundError when it is gone.
+    """
+    if os.stat(name, dir_fd=session_fd, follow_symlinks=False).st_ino != inode:
+        return False
+    system.rename_noreplace(name, draft, src_dir_fd=session_fd, dst_dir_fd=incoming_fd)
+    if os.stat(draft, dir_fd=incoming_fd, follow_symlinks=False).st_ino == inode:
+        return True
+    with suppress(FileExistsError):  # it was replaced in that very instant
+        system.rename_noreplace(draft, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)
+    return False
+
+
 def claim(root: Root, session_id: str, inode: str, parent_fd: int, name: str) -> None:
     """The session's directory, of this inode, is the claimed one, durably.
 

@@ -22,7 +22,8 @@ MAY_IMPORT = {
 # the frozen values that looking and acting hand each other, and so they stand low.
 ORDER = [
     *("__init__", "demo", "props", "doctor", "checks_ledger", "checks", "views", "sessions"),
-    *("adoption", "dry_runs", "health", "incoming", "restoring", "files", "life", "sweep"),
+    *("adoption", "dry_runs", "health", "incoming", "publishing", "restoring", "files"),
+    *("life", "sweep"),
     *("aside", "listing", "runs", "remover", "upkeep", "pruning", "pairing", "guards", "survey"),
     *("place", "claims", "states", "pages", "queries", "moves"),
     *("disk", "walk", "removal", "report", "plan", "migrations", "database", "postgresql"),

@@ -17,8 +17,9 @@ import anyio
 from anyio.lowlevel import RunVar
 from fastapi import Request
 
-from ledger.incoming import Received, Upload
+from ledger.incoming import Upload
 from ledger.models import Actor, Record
+from ledger.publishing import Received
 from ledger.sessions import SessionLedger
 from web.multipart import Begin, Parts
 

@@ -166,11 +166,11 @@ def test_what_the_disk_refuses_of_an_upload_is_not_counted(stage: Stage) -> None
             upload.write(b"first")
             upload.open_file("second", replace=True)
             upload.write(b"the second")
-            with doing((moves, "publish_file"), before=failing()), refused_by_the_disk():
+            with doing((moves, "publish_new_file"), before=failing()), refused_by_the_disk():
                 upload.commit()
         after = sessions.get(session.id)
-        assert (after.files, after.bytes) == (1, 5)
-        assert sessions.files(session.id) == [("first", 5)]
+        assert (after.files, after.bytes) == (0, 0)
+        assert sessions.files(session.id) == []
 
 
 def test_a_file_that_cannot_be_deleted_is_still_counted(stage: Stage) -> None:
