@@ -143,7 +143,7 @@ def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
         if row.state in ENDED:
             raise ended_error(row)
         if row.state == State.CLAIMING:
-            _finish_claim_of_nobody(place, row, now)
+            finish_claim_of_nobody(place, row, now)
         if row.state == State.REMOVING:
             if row.remover != Actor.SWEEP:
                 raise SessionEnded("The session is being deleted.")
@@ -179,7 +179,7 @@ def claim(
         if row.state == State.CLAIMED and row.destination == destination:
             return row
         if row.state == State.CLAIMING:
-            _finish_claim_of_nobody(place, row, clock())
+            finish_claim_of_nobody(place, row, clock())
         elif row.state != State.ACTIVE:
             _raise_for_claim(place, row, clock(), by)
         else:
@@ -194,7 +194,7 @@ def claim(
     raise changing_error(session_id)
 
 
-def _finish_claim_of_nobody(place: Place, row: Record, now: int) -> None:
+def finish_claim_of_nobody(place: Place, row: Record, now: int) -> None:
     """A claim is nobody's when its lock can be had: a crash left it."""
     if upkeep.finish_session(place, row, now) is upkeep.Outcome.IN_USE:
         raise _claiming(row.session_id)
@@ -281,7 +281,7 @@ def delete(place: Place, session_id: str, clock: Callable[[], int], by: Actor) -
         except SessionNotFound:
             return _delete_unknown(place, session_id)
         if row.state == State.CLAIMING:
-            _finish_claim_of_nobody(place, row, clock())
+            finish_claim_of_nobody(place, row, clock())
         elif row.state in ENDED and not _is_left(place, row, clock()):
             return None
         else:

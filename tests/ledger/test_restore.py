@@ -1,11 +1,13 @@
 """What waits in the trash: brought back whole, or removed when its user says so."""
 
+import itertools
 import os
 
 import pytest
 
-from ledger import NameTaken, SessionError
-from tests.ledger.world import World, content, findings, found
+from ledger import NameTaken, SessionBusy, SessionError
+from ledger.report import moment
+from tests.ledger.world import World, around, content, findings, found
 
 
 def test_restore_brings_a_directory_back_byte_for_byte(world: World, stale: str) -> None:
@@ -41,6 +43,24 @@ def test_restore_counts_as_a_touch(world: World, stale: str) -> None:
     assert world.sessions.sweep().removed == 0
     world.clock.passes(2)
     assert world.sessions.sweep().removed == 1
+
+
+@pytest.mark.sqlite
+def test_restore_counts_as_a_touch_in_an_older_copy_of_the_ledger_too(
+    world: World, stale: str
+) -> None:
+    """Which has the session as active."""
+    world.reopen(undo_hours=2)
+    world.sessions.close()
+    older = (world.folder / "ledger.db").read_bytes()
+    world.sessions = world.open()
+    world.sessions.sweep()
+    world.sessions.close()
+    (world.folder / "ledger.db").write_bytes(older)
+    world.sessions = world.open()
+    assert world.known(stale).last_touch_at < world.hours_ago(29)
+    assert moment(world.hours_ago(1)) < world.sessions.restore(stale).last_touch_at
+    assert findings(world.sessions.report()) == {"live": 1}
 
 
 @pytest.mark.sqlite
@@ -142,3 +162,59 @@ def test_a_delete_of_what_waits_works_with_an_older_copy_of_the_ledger(
     assert world.in_trash() == []
     assert world.state(stale) == "deleted"
     assert world.sessions.report().settled
+
+
+def wait_and_come_again(world: World, name: str) -> None:
+    """What a sweep took waits in the trash, and another directory stands under its name."""
+    world.stray(name, age=30)
+    assert world.sessions.sweep().waiting == 1
+    world.stray(name)
+    world.sessions.sweep()
+    assert world.state(name) == "active"
+
+
+def test_a_session_that_was_claimed_meanwhile_stays_so_and_its_row_says_where_it_went(
+    world: World,
+) -> None:
+    wait_and_come_again(world, "again")
+    claimed = world.sessions.claim("again", "spring")
+    before = content(world.trash)
+    with pytest.raises(SessionError, match=r"'spring'.*stays claimed") as refusal:
+        world.sessions.restore("again")
+    [entry] = world.in_trash()
+    assert f"copy from {world.trash / entry} before" in str(refusal.value)
+    assert (content(world.trash), world.standing()) == (before, set())
+    assert world.sessions.get("again").path == claimed.path
+    assert world.sessions.claim("again", "spring") == claimed
+
+
+def test_a_claim_that_was_interrupted_is_finished_before_a_restore_is_refused(
+    world: World,
+) -> None:
+    wait_and_come_again(world, "again")
+    for at in itertools.count(1):
+        assert world.dies(lambda sessions: sessions.claim("again", "spring"), at)
+        if "again" not in world.standing():
+            break
+    assert world.state("again") == "claiming"
+    with pytest.raises(SessionError, match="stays claimed"):
+        world.sessions.restore("again")
+    assert (world.state("again"), world.standing()) == ("claimed", set())
+
+
+def test_a_claim_that_takes_the_directory_away_while_a_restore_looks_is_kept(
+    world: World,
+) -> None:
+    wait_and_come_again(world, "again")
+    refused: list[str] = []
+
+    def restore() -> None:
+        with pytest.raises(SessionBusy, match="just being claimed") as refusal:
+            world.sessions.restore("again")
+        refused.append(str(refusal.value))
+
+    with around("moves.claim", after=restore):
+        claimed = world.sessions.claim("again", "spring")
+    assert refused
+    assert (len(world.in_trash()), world.standing()) == (1, set())
+    assert world.sessions.get("again") == claimed

@@ -257,6 +257,11 @@ class Sessions(RuleBasedStateMachine):
             with pytest.raises(NameTaken):
                 self.sessions.restore(name)
             return
+        row = self.known.rows.get(name)
+        if row is not None and row.state == "claimed":
+            with pytest.raises(SessionError, match="stays claimed"):
+                self.sessions.restore(name)
+            return
         self.sessions.restore(name)
         waiting = self.take_last_waiting(name)
         assert waiting is not None
