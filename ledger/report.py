@@ -109,7 +109,8 @@ class Report:
 
     `removed` counts sessions taken out of the root, those that wait in the trash included;
     `waiting` counts those apart; `changed`, entries that were no longer as listed; `failed`,
-    those that could not be carried out, each told in `failures`.
+    those that could not be carried out, each told in `failures`. In `counts`, what a sweep finished
+    and then judged anew in the same run is counted under both findings.
     """
 
     at: int
