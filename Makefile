@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-WORKERS := logical
+WORKERS := 4
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -28,7 +28,7 @@ dashboard: $(RUNTIME) ## opens the operators' dashboard
 	@exec $(BIN)/coatcheck dashboard
 
 test: $(DEV) ## runs the tests; ARGS= goes to pytest, WORKERS=0 keeps them in one process
-	$(BIN)/python -m pytest -n $(WORKERS) --maxprocesses=4 --dist=worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal $(ARGS)
 
 torture: $(DEV) ## runs the long tests: crashes, faults and races by the thousand
 	$(BIN)/python -m pytest -m torture --timeout=3600 $(ARGS)

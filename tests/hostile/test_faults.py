@@ -89,7 +89,7 @@ looking = pytest.mark.parametrize("looks", [False, True], ids=["changing", "look
 def test_refused_at_its_own_points_it_loses_nothing_and_says_so(
     kind: type[Operation], looks: bool, stage: Stage
 ) -> None:
-    at_its_own_points(kind, stage, every=35, looks=looks)
+    at_its_own_points(kind, stage, every=90, looks=looks)
 
 
 @needs_strace
@@ -97,7 +97,7 @@ def test_refused_at_its_own_points_it_loses_nothing_and_says_so(
 def test_refused_by_the_system_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:
-    at_system_calls(kind, stage, every=80)
+    at_system_calls(kind, stage, every=200)
 
 
 @pytest.mark.torture

@@ -59,13 +59,13 @@ def at_system_calls(kind: type[Operation], stage: Stage, every: int) -> None:
 def test_killed_at_its_own_points_it_leaves_nothing_lost(
     kind: type[Operation], stage: Stage
 ) -> None:
-    at_its_own_points(kind, stage, every=6)
+    at_its_own_points(kind, stage, every=12)
 
 
 @needs_strace
 @every_operation
 def test_killed_at_system_calls_it_leaves_nothing_lost(kind: type[Operation], stage: Stage) -> None:
-    at_system_calls(kind, stage, every=60)
+    at_system_calls(kind, stage, every=120)
 
 
 @pytest.mark.torture

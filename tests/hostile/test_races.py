@@ -16,8 +16,7 @@ from ledger.models import State
 from tests.hostile import racing
 from tests.hostile.racing import BASE, Ground, Racer, Racers, Told, one_by_one
 
-ROUNDS, SESSIONS = 5, 40
-MANY_ROUNDS = 100
+A_FEW, MANY = (3, 20), (100, 40)  # rounds, and sessions in each
 
 ACTS: dict[str, Racer] = {
     "sweep": racing.sweep,
@@ -121,7 +120,7 @@ def ground(tmp_path: Path, ledger_url: str) -> Ground:
 
 @on_both(RACES)
 def test_whoever_was_told_that_he_won_has_won(race: Race, ground: Ground) -> None:
-    run(ground, race, ROUNDS)
+    run(ground, race, A_FEW)
 
 
 @pytest.mark.parametrize("waiting", ["waiting", "due"])
@@ -129,12 +128,12 @@ def test_whoever_was_told_that_he_won_has_won(race: Race, ground: Ground) -> Non
 def test_what_waits_in_the_trash_is_won_by_one_as_well(
     race: Race, waiting: str, ground: Ground
 ) -> None:
-    run(ground, race, ROUNDS, waiting)
+    run(ground, race, A_FEW, waiting)
 
 
 @on_both(RACES, torture=True)
 def test_whoever_was_told_so_has_won_thousands_of_times(race: Race, ground: Ground) -> None:
-    run(ground, race, MANY_ROUNDS)
+    run(ground, race, MANY)
 
 
 @pytest.mark.parametrize("waiting", ["waiting", "due"])
@@ -142,16 +141,17 @@ def test_whoever_was_told_so_has_won_thousands_of_times(race: Race, ground: Grou
 def test_what_waits_is_won_by_one_thousands_of_times(
     race: Race, waiting: str, ground: Ground
 ) -> None:
-    run(ground, race, MANY_ROUNDS, waiting)
+    run(ground, race, MANY, waiting)
 
 
-def run(ground: Ground, race: Race, rounds: int, waiting: str = "") -> None:
+def run(ground: Ground, race: Race, how_many: tuple[int, int], waiting: str = "") -> None:
+    rounds, sessions = how_many
     racers = Racers(ground.settings, [ACTS[name] for name in race])
     ends: Counter[str] = Counter()
     fds: list[list[int]] = []  # of each round, those of each racer
     try:
         for _ in range(rounds):
-            ids = ground.plant(SESSIONS)
+            ids = ground.plant(sessions)
             if waiting:
                 ground.let_wait(ids, due=waiting == "due")
             told = racers.race(ids)
