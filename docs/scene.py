@@ -26,6 +26,7 @@ from ledger.health import Health
 from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record
 from tui.filters import Row
 from tui.local import LocalSource
+from tui.source import Detail
 
 NOW = 1_741_944_413_000_000  # 2025-03-14 09:26:53 UTC, a Friday
 NAME = "/srv/uploads/temp"
@@ -328,7 +329,13 @@ class SceneSource(LocalSource):
         self._machine.stop()
 
     def _row(self, record: Record, sort: str = "created_at") -> Row:
-        row = super()._row(record, sort)
+        return self._renamed(super()._row(record, sort))
+
+    def detail(self, session_id: str) -> Detail:
+        detail = super().detail(session_id)
+        return replace(detail, row=self._renamed(detail.row))
+
+    def _renamed(self, row: Row) -> Row:
         return replace(row, path=row.path.replace(self._real, NAME))
 
     def health(self) -> Health:

@@ -136,6 +136,6 @@ class Dashboard(App[int]):
         self.exit(0)
 
     def on_unmount(self) -> None:
+        self.source.stop()  # first: what a service has begun, it ends without us
         for stop in self._stops:
             stop.set()
-        self.source.stop()

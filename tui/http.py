@@ -46,17 +46,16 @@ class Client:
         self._own = threading.local()
         self._all: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._is_stopped = False
 
     def stop(self) -> None:
-        """What is still asked for fails now."""
+        """What is still asked for fails now, and what is asked from now on."""
         with self._lock:
+            self._is_stopped = True
             for connection in self._all:
                 _cut(connection)
 
     def close(self) -> None:
-        with self._lock:
-            self._is_closed = True
         self.stop()
         with self._lock:
             for connection in self._all:
@@ -87,7 +86,7 @@ class Client:
     def _asked(
         self, method: str, path: str, body: Mapping[str, Any] | None, cancel: Cancel | None
     ) -> tuple[int, bytes]:
-        timeout = _REPORT_S if path.endswith("/report") else TIMEOUT_S
+        timeout = _REPORT_S if urlsplit(path).path.endswith("/operator/report") else TIMEOUT_S
         is_new = False
         while True:
             try:
@@ -134,7 +133,7 @@ class Client:
             return kept, False
         made = self._new(timeout)
         with self._lock:
-            if self._is_closed:
+            if self._is_stopped:
                 raise Unreachable(f"{self.url} is not asked any more.")
             self._all.add(made)
         self._own.connection = made

@@ -22,22 +22,18 @@ from ledger import (
     queries,
 )
 from ledger.health import Health, SweepInfo
-from ledger.models import Record, State
+from ledger.models import Record
 from ledger.pages import Choice, Watch
-from ledger.plan import Evidence, Kind, Verdict
 from ledger.views import Seen
-from tui import words
 from tui.filters import Row
-from tui.shapes import event_of
+from tui.shapes import detail_of
 from tui.source import (
     OVERRIDES,
     Around,
     Cancel,
     Cancelled,
-    Clock,
     Detail,
     Event,
-    Judgement,
     Objection,
     Plan,
     Reread,
@@ -52,7 +48,6 @@ class LocalSource:
     """One open SessionLedger, which is closed with it. `name` is the root as it was named."""
 
     sorts = pages.SORTS
-    can_cancel_sweeps = True
 
     def __init__(self, sessions: SessionLedger) -> None:
         self.name = str(sessions.settings.root)
@@ -178,45 +173,11 @@ class LocalSource:
         if record is not None:
             return self._row(record)
         with suppress(SessionNotFound):
-            return self._unrecorded(self._sessions.judge(session_id)[0])
+            return self.detail(session_id).row
         return None
 
     def detail(self, session_id: str) -> Detail:
-        """A session that only the disk knows is shown as what it would be adopted as."""
-        seen = Seen.of(self._sessions, session_id)
-        evidence = seen.evidence
-        disk, judgement = _disk_clock(evidence), _judgement(seen.verdict)
-        if evidence.disk.kind is Kind.ABSENT and seen.trash:
-            entry = seen.trash[0]
-            disk = Clock("in the trash", entry.last_activity, entry.files, entry.bytes)
-            judgement = Judgement(entry.finding, str(entry.action), entry.why)
-        return Detail(
-            row=self._row(evidence.row) if evidence.row else self._unrecorded(evidence),
-            ledger=_ledger_clock(evidence),
-            disk=disk,
-            judgement=judgement,
-            files=[(file.name, file.bytes) for file in seen.files],
-            events=[event_of(event) for event in seen.events],
-            note="" if seen.files else _why_no_files(evidence),
-        )
-
-    def _unrecorded(self, evidence: Evidence) -> Row:
-        disk = evidence.disk
-        if disk.kind is Kind.ABSENT:
-            raise SessionNotFound(evidence.session_id)
-        at = disk.mtime or self.now()
-        return Row(
-            evidence.session_id,
-            None,
-            "unrecorded",
-            words.NOTHING,
-            at,
-            at,
-            at + self._sessions.settings.max_age_us,
-            disk.bytes,
-            disk.files,
-            self._sessions.place.root.path_of(evidence.session_id),
-        )
+        return detail_of(Seen.of(self._sessions, session_id).as_json(), self.now())
 
     def delete(self, session_id: str) -> bool:
         return self._sessions.delete_session(session_id, by=Actor.OPERATOR)
@@ -288,34 +249,3 @@ def _interrupter(connection: Connection) -> Callable[[], None]:
 
 def _event(row: Any) -> Event:
     return Event(row.event_id, row.at, row.session, row.from_state, row.to_state, row.by, row.why)
-
-
-def _judgement(verdict: Verdict | None) -> Judgement | None:
-    if verdict is None:
-        return None
-    return Judgement(verdict.finding, str(verdict.action), verdict.why)
-
-
-def _ledger_clock(evidence: Evidence) -> Clock:
-    row = evidence.row
-    if row is None:
-        return Clock("no row")
-    return Clock(str(row.state), row.last_touch_at, row.files, row.bytes)
-
-
-def _disk_clock(evidence: Evidence) -> Clock:
-    disk = evidence.disk
-    if disk.kind is Kind.DIRECTORY:
-        return Clock("in use" if disk.in_use else "directory", disk.mtime, disk.files, disk.bytes)
-    return Clock("no directory" if disk.kind is Kind.ABSENT else f"{disk.kind}: {disk.what}")
-
-
-def _why_no_files(evidence: Evidence) -> str:
-    row = evidence.row
-    if row is not None and row.state == State.CLAIMED:
-        return "Its files went with the claim."
-    if evidence.disk.kind is Kind.ABSENT:
-        return "Nothing of it is in the root."
-    if evidence.disk.kind is Kind.DIRECTORY:
-        return "No files."
-    return f"Its files cannot be read: {evidence.disk.what}"

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+import threading
+import time
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
-from ledger import (
-    Action,
-    Entry,
-    Finding,
-    Guard,
-    Progress,
-    Report,
-    SessionNotFound,
-    SweepStopped,
-)
+from ledger import Guard, Progress, Report, SessionNotFound, SweepStopped
 from ledger.health import Health, SweepInfo
-from ledger.models import short
 from ledger.system import now_us
 from tui.filters import Row
 from tui.http import Client
-from tui.shapes import event_of, health_of, report_of, row_of, sweep_of, unrecorded
+from tui.shapes import detail_of, event_of, health_of, report_of, row_of, sweep_of
 from tui.source import (
     OVERRIDES,
     Around,
     Cancel,
-    Clock,
+    Cancelled,
     Detail,
     Event,
-    Judgement,
     Objection,
     Plan,
     Refused,
@@ -43,22 +35,18 @@ OPERATOR = "/api/v1/operator"
 UPLOAD = "/api/v1/upload"
 PAGE = 200
 _LOOK_EVERY_S = 0.3
-_REPORT_KEPT_US = 30_000_000
-_EVENT_PAGES = 5
 _CURSORS = 200
 _FURTHER = 2 * PAGE  # so much further down a row is looked for that was moved
 
 
 class RemoteSource:
-    """What the API has no route for is said, with what to do instead."""
+    """Asks for pages, and sorts by what the API sorts by."""
 
     sorts = frozenset({"created_at", "last_touch_at", "bytes", "files", "state"})
-    can_cancel_sweeps = False
 
     def __init__(self, url: str, token: str | None) -> None:
         self._client = Client(url, token)
         self.name = self._client.url
-        self._report: Report | None = None
         self._cursors: dict[int, str] = {}
 
     def now(self) -> int:
@@ -147,58 +135,15 @@ class RemoteSource:
     # One session
 
     def look(self, session_id: str) -> Row | None:
-        """An active one is asked for by its id; what has ended is looked for in the list."""
-        told = self._client.ask("GET", _upload(session_id), accept=(404, 409, 410))
-        if told is None or "session_id" not in told:
-            told = self._told(session_id)
-        return None if told is None else row_of(told)
+        with suppress(SessionNotFound):
+            return self.detail(session_id).row
+        return None
 
     def detail(self, session_id: str) -> Detail:
-        """Both sides as far as the API tells of them: the disk's, by a report of late."""
-        told = self._told(session_id)
-        entries = self._recent_report().entries
-        entry = next((entry for entry in entries if entry.session_id == session_id), None)
-        if told is not None:
-            row = row_of(told)
-            ledger = Clock(row.state, row.last_touch_at, row.files, row.bytes)
-        elif entry is not None:
-            row, ledger = unrecorded(entry, self.now()), Clock("no row")
-        else:
+        told = self._client.ask("GET", _session(session_id), accept=(404,))
+        if told is None or "session" not in told:
             raise SessionNotFound(session_id)
-        files = [(file["name"], file["bytes"]) for file in (told or {}).get("files") or ()]
-        return Detail(
-            row=row,
-            ledger=ledger,
-            disk=_disk_clock(row, entry),
-            judgement=_judgement(row, entry),
-            files=files,
-            events=self._life(row),
-            note="" if files else "The service names no files of it.",
-        )
-
-    def _told(self, session_id: str) -> dict[str, Any] | None:
-        told = self._client.get(f"{OPERATOR}/sessions", q=session_id, limit=10)
-        found = (each for each in told["sessions"] if each["session_id"] == session_id)
-        return next(found, None)
-
-    def _recent_report(self) -> Report:
-        kept = self._report
-        if kept is None or self.now() - kept.at > _REPORT_KEPT_US:
-            kept = self.report(Progress())
-        return kept
-
-    def _life(self, row: Row) -> list[Event]:
-        """Its events, oldest first, among the last few thousand."""
-        found: list[Event] = []
-        cursor = None
-        for _ in range(_EVENT_PAGES):
-            told = self._client.get(f"{OPERATOR}/events", limit=1000, cursor=cursor)
-            events = [event_of(each) for each in told["events"]]
-            found += [event for event in events if event.session == short(row.id)]
-            cursor = told["next"]
-            if cursor is None or events[-1].at < row.created_at:
-                break
-        return found[::-1]
+        return detail_of(told, self.now())
 
     def delete(self, session_id: str) -> bool:
         told = self._client.ask("DELETE", _upload(session_id), accept=(404,))
@@ -208,24 +153,27 @@ class RemoteSource:
         self._client.ask("POST", f"{_upload(session_id)}/touch")
 
     def restore(self, session_id: str) -> None:
-        raise Refused(
-            "A service restores nothing. On its machine run: coatcheck restore " + session_id
-        )
+        self._client.ask("POST", f"{_session(session_id)}/restore")
 
     # The sweep
 
-    def report(self, progress: Progress) -> Report:  # noqa: ARG002
-        report = report_of(self._client.get(f"{OPERATOR}/report"))
-        self._report = report
-        return report
+    def report(self, progress: Progress, max_age_hours: float | None = None) -> Report:
+        """Given up when `progress` is cancelled; the service then looks no further."""
+        with _cancelling(progress) as cancel:
+            try:
+                told = self._client.get(
+                    f"{OPERATOR}/report", cancel=cancel, max_age_hours=max_age_hours
+                )
+            except Cancelled:
+                raise Refused("It was cancelled.") from None
+        return report_of(told)
 
     def dry_run(
         self, max_age_hours: float | None, progress: Progress, *, keep: bool = True
     ) -> Plan:
         if not keep:
-            if max_age_hours is not None:
-                raise Refused("Read-only, a service reports by its own max age alone.")
-            return Plan(self.report(progress), tuple(self._objections()))
+            report = self.report(progress, max_age_hours)
+            return Plan(report, tuple(self._objections()))
         order: dict[str, Any] = {"dry_run": True}
         if max_age_hours is not None:
             order["max_age_hours"] = max_age_hours
@@ -248,15 +196,20 @@ class RemoteSource:
     def _run(self, order: dict[str, Any], progress: Progress) -> Any:
         """Begun, and watched to its end. Raises SweepStopped, Refused for one that failed."""
         told = self._client.ask("POST", f"{OPERATOR}/sweeps", order)
-        while told["state"] == "running" and not progress.cancel.wait(_LOOK_EVERY_S):
-            told = self._client.get(f"{OPERATOR}/sweeps/{told['sweep_id']}")
+        run = f"{OPERATOR}/sweeps/{told['sweep_id']}"
+        while told["state"] == "running":
+            if progress.cancel.wait(_LOOK_EVERY_S):
+                self._client.ask("DELETE", run, accept=(409,))
+                time.sleep(_LOOK_EVERY_S)
+            told = self._client.get(run)
             progress.done, progress.total = told["done"], told["total"]
             progress.advance(0)
-        why = (told["result"] or {}).get("why") or "It was stopped."
         if told["stopped_by"]:
-            raise SweepStopped(Guard(told["stopped_by"]), why)
-        if told["state"] != "done":
-            raise Refused("The service goes on with it." if told["state"] == "running" else why)
+            raise SweepStopped(Guard(told["stopped_by"]), told["result"]["why"])
+        if told["state"] == "failed":
+            raise Refused(told["result"]["why"])
+        if told["state"] == "stopped":
+            progress.cancel.set()  # it was cancelled, perhaps by somebody else
         return told
 
     # History and health
@@ -289,15 +242,24 @@ def _upload(session_id: str) -> str:
     return f"{UPLOAD}/{quote(session_id, safe='')}"
 
 
-def _disk_clock(row: Row, entry: Entry | None) -> Clock:
-    if entry is not None:
-        return Clock(f"reported: {entry.finding}", entry.last_activity, entry.files, entry.bytes)
-    return Clock("nothing to report" if row.is_active else "nothing")
+def _session(session_id: str) -> str:
+    return f"{OPERATOR}/sessions/{quote(session_id, safe='')}"
 
 
-def _judgement(row: Row, entry: Entry | None) -> Judgement | None:
-    if entry is not None:
-        return Judgement(entry.finding, str(entry.action), entry.why)
-    if not row.is_active:
-        return None
-    return Judgement(Finding.LIVE, str(Action.KEEP), "the report does not list it")
+@contextmanager
+def _cancelling(progress: Progress) -> Iterator[Cancel]:
+    """What cancels a reading while the block runs, soon after `progress` is cancelled."""
+    cancel, over = Cancel(), threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if progress.cancel.wait(_LOOK_EVERY_S):
+                cancel()
+                return
+
+    watching = threading.Thread(target=watch, name="coatcheck-cancel")
+    watching.start()
+    try:
+        yield cancel
+    finally:
+        over.set()

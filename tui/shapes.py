@@ -1,4 +1,4 @@
-"""The JSON of the operator API as the dashboard's values."""
+"""The JSON of the operator API, which is the ledger's own, as the dashboard's values."""
 
 from __future__ import annotations
 
@@ -6,41 +6,111 @@ import json
 from datetime import datetime
 from typing import Any
 
-from ledger import Entry, Finding, Report, parse_report
+from ledger import Finding, Report, parse_report
 from ledger.health import Health, SweepInfo
+from ledger.models import State
+from ledger.plan import Kind
 from ledger.report import micros, moment
+from ledger.settings import hours_us
+from tui import words
 from tui.filters import Row
-from tui.source import Event
+from tui.source import Clock, Detail, Event, Judgement
 
 _TOLD = ("ledger", "root", "clock", "sweep", "disk", "claims", "disk_free_percent")
 _COUNTED = ("removed", "waiting", "changed", "failed")
 
 
 def row_of(told: dict[str, Any]) -> Row:
-    """A session of an operator's list, or as the upload routes tell of it."""
-    files = told.get("file_count")
+    """A session as operators are told of it."""
     return Row(
         id=told["session_id"],
         label=told["label"],
         state=told["state"],
-        origin=told.get("origin", ""),
+        origin=told["origin"],
         created_at=micros(told["created_at"]),
         last_touch_at=micros(told["last_touch_at"]),
         expires_at=micros(told["expires_at"]),
         bytes=told["bytes"],
-        files=len(told["files"] or ()) if files is None else files,
-        path=told.get("path", ""),
-        ended_at=_at(told.get("ended_at")),
-        ended_by=told.get("ended_by"),
-        ended_why=told.get("ended_why"),
+        files=told["file_count"],
+        path=told["path"],
+        ended_at=_at(told["ended_at"]),
+        ended_by=told["ended_by"],
+        ended_why=told["ended_why"],
     )
 
 
-def unrecorded(entry: Entry, now: int) -> Row:
-    """A directory that only the report knows of."""
-    at = now if entry.last_activity is None else entry.last_activity
-    name = entry.session_id or entry.path.rpartition("/")[2]
-    return Row(name, None, entry.finding, "", at, at, at, entry.bytes, entry.files, entry.path)
+def detail_of(told: dict[str, Any], now: int) -> Detail:
+    """One session from both sides; where the ledger has no row of it, as what was found."""
+    session, waiting = told["session"], _waiting(told)
+    row = _unrecorded(told, now) if session is None else row_of(session)
+    files = [] if session is None else session["files"]
+    return Detail(
+        row=row,
+        ledger=Clock("no row")
+        if session is None
+        else Clock(row.state, row.last_touch_at, row.files, row.bytes),
+        disk=_disk_clock(told["disk"], waiting),
+        judgement=_judgement(waiting or told["verdict"]),
+        files=[(file["name"], file["bytes"]) for file in files],
+        events=[event_of(each) for each in told["events"]],
+        note="" if files else _why_no_files(told),
+    )
+
+
+def _waiting(told: dict[str, Any]) -> dict[str, Any] | None:
+    """What of it lies in the trash, where nothing of it stands in the root."""
+    return told["trash"][0] if told["trash"] and told["disk"]["kind"] == Kind.ABSENT else None
+
+
+def _unrecorded(told: dict[str, Any], now: int) -> Row:
+    waiting = _waiting(told)
+    found, path = (waiting, waiting["path"]) if waiting else (told["disk"], told["path"])
+    at = _at(waiting["last_activity"] if waiting else found["mtime"])
+    at = now if at is None else at
+    return Row(
+        id=told["session_id"],
+        label=None,
+        state=(waiting or told["verdict"])["finding"],
+        origin=words.NOTHING,
+        created_at=at,
+        last_touch_at=at,
+        expires_at=at + hours_us(told["max_age_hours"]),
+        bytes=found["bytes"],
+        files=found["files"],
+        path=path,
+    )
+
+
+def _disk_clock(disk: dict[str, Any], waiting: dict[str, Any] | None) -> Clock:
+    if waiting is not None:
+        used_at = _at(waiting["last_activity"])
+        return Clock("in the trash", used_at, waiting["files"], waiting["bytes"])
+    if disk["kind"] == Kind.DIRECTORY:
+        seen = "in use" if disk["in_use"] else "directory"
+        return Clock(seen, _at(disk["mtime"]), disk["files"], disk["bytes"])
+    absent = disk["kind"] == Kind.ABSENT
+    return Clock("no directory" if absent else f"{disk['kind']}: {disk['what']}")
+
+
+def _judgement(told: dict[str, Any] | None) -> Judgement | None:
+    if told is None:
+        return None
+    return Judgement(Finding(told["finding"]), told["action"], told["why"])
+
+
+def _why_no_files(told: dict[str, Any]) -> str:
+    session, disk = told["session"], told["disk"]
+    if session is not None and session["state"] == State.CLAIMED:
+        return "Its files went with the claim."
+    if disk["kind"] == Kind.ABSENT:
+        return "Nothing of it is in the root."
+    if disk["kind"] != Kind.DIRECTORY:
+        return f"Its files cannot be read: {disk['what']}"
+    if disk["files"] == 0:
+        return "No files."
+    if session is None:
+        return "Its files are named once the ledger has a row of it."
+    return "Its files cannot be read just now."
 
 
 def _at(told: str | None) -> int | None:

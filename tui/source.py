@@ -183,7 +183,6 @@ class Source(Protocol):
 
     name: str  # of what is shown: a root, or a service
     sorts: frozenset[str]
-    can_cancel_sweeps: bool
 
     def now(self) -> int: ...
 

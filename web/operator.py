@@ -33,7 +33,7 @@ from web.shapes import (
     SweepPage,
 )
 from web.streams import Stream, in_thread
-from web.sweeps import SweepOrder, Sweeps
+from web.sweeps import MOST_HOURS, SweepOrder, Sweeps
 
 MOST_REPORTS = 4  # being made or sent at once, each of them in memory
 
@@ -45,6 +45,9 @@ Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the 
 Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
 SweepId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER)]
+Hours = Annotated[
+    float | None, Query(gt=0, le=MOST_HOURS, allow_inf_nan=False, description="Max age.")
+]
 Format = Annotated[Literal["json", "csv"], Query(alias="format")]
 Sort = Literal[
     "created_at",
@@ -140,11 +143,17 @@ class _Routes:
         """Brings a swept session back from the trash, whole, as a touch."""
         return await _json(pages.restored, sessions, session_id)
 
-    async def report(self, request: Request, sessions: Sessions, form: Format = "json") -> Response:
+    async def report(
+        self,
+        request: Request,
+        sessions: Sessions,
+        form: Format = "json",
+        max_age_hours: Hours = None,
+    ) -> Response:
         """The orphan report: each finding, what a sweep would do with it, and why."""
         free = self._take_a_place()
         try:
-            report = await _report_for(request, sessions)
+            report = await _report_for(request, sessions, max_age_hours)
         except BaseException:
             free()
             raise
@@ -227,7 +236,9 @@ def _wants_stream(request: Request) -> bool:
     return any(kind.partition(";")[0].strip() == "text/event-stream" for kind in accepted)
 
 
-async def _report_for(request: Request, sessions: SessionLedger) -> Report:
+async def _report_for(
+    request: Request, sessions: SessionLedger, max_age_hours: float | None
+) -> Report:
     """The report, given up when its client goes."""
     progress = Progress()
 
@@ -238,7 +249,7 @@ async def _report_for(request: Request, sessions: SessionLedger) -> Report:
 
     watching = asyncio.create_task(watch())
     try:
-        report = await in_thread(sessions.report, progress=progress)
+        report = await in_thread(sessions.report, max_age_hours, progress=progress)
     finally:
         watching.cancel()
     if progress.cancel.is_set():

@@ -49,6 +49,10 @@ async def test_enter_folds_a_group_and_opens_a_session(local: World) -> None:
         await until_shown(pilot, "forgotten")
 
 
+def read(place: Path) -> str:
+    return place.read_text()
+
+
 @pytest.mark.parametrize("ending", ["json", "csv"])
 async def test_the_report_is_saved_and_no_file_is_written_over(
     local: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
@@ -64,7 +68,7 @@ async def test_the_report_is_saved_and_no_file_is_written_over(
         await until_shown(pilot, "Save the report")
         await pilot.press("ctrl+u", *str(place), "enter")
         await until_shown(pilot, "Saved")
-        text = place.read_text()
+        text = read(place)
         if ending == "json":
             assert {e.path for e in parse_report(text).entries} >= {f"{local.root}/legacy_7"}
             assert json.loads(text)["counts"]["live"] == 1
@@ -82,10 +86,10 @@ async def test_a_name_that_says_neither_is_asked_again(local: World) -> None:
         await until_shown(pilot, "The name must end in .json or .csv.")
 
 
-async def test_what_waits_in_the_trash_is_restored(local: World) -> None:
-    place = local.stray("legacy_7", 30)
-    local.sessions.sweep()
-    async with local.dashboard().run_test(size=SIZE, notifications=True) as pilot:
+async def test_what_waits_in_the_trash_is_restored(world: World) -> None:
+    place = world.stray("legacy_7", 30)
+    world.sessions.sweep()
+    async with world.dashboard().run_test(size=SIZE, notifications=True) as pilot:
         await pilot.press("2")
         await until_shown(pilot, "▾ waiting · 1 entry")
         await pilot.press("u")

@@ -26,42 +26,42 @@ async def test_enter_opens_a_session_with_its_files_both_clocks_and_the_verdict(
         await until(pilot, lambda: isinstance(app.screen, SessionsPage))
 
 
-async def test_files_in_folders_are_a_tree_with_sizes(local: World) -> None:
-    session = local.create("order 17", top=5)
-    folder = local.root / session.id / "scans" / "deep"
+async def test_files_in_folders_are_a_tree_with_sizes(world: World) -> None:
+    session = world.create("order 17", top=5)
+    folder = world.root / session.id / "scans" / "deep"
     folder.mkdir(parents=True)
     (folder / "page 1").write_bytes(b"x" * 1024)
     (folder / "page 2").write_bytes(b"x" * 1024)
-    async with local.dashboard().run_test(size=SIZE) as pilot:
+    async with world.dashboard().run_test(size=SIZE) as pilot:
         await until_shown(pilot, "order 17")
         await pilot.press("enter")
         await until_shown(pilot, "2.0 KiB  scans/", "2.0 KiB  deep/", "1.0 KiB  page 1")
 
 
-async def test_a_stale_one_says_what_a_sweep_will_do_and_why(local: World) -> None:
-    local.forget(local.create("forgotten", a=10), 30)
-    async with local.dashboard().run_test(size=SIZE) as pilot:
+async def test_a_stale_one_says_what_a_sweep_will_do_and_why(world: World) -> None:
+    world.forget(world.create("forgotten", a=10), 30)
+    async with world.dashboard().run_test(size=SIZE) as pilot:
         await until_shown(pilot, "forgotten")
         await pilot.press("enter")
         await until_shown(pilot, "stale → set_aside: unused for 30.0 h, longer than 24.0 h")
 
 
-async def test_a_life_is_told_as_it_goes_on(local: World) -> None:
-    session = local.create("order 17", a=10)
-    async with local.dashboard().run_test(size=SIZE) as pilot:
+async def test_a_life_is_told_as_it_goes_on(world: World) -> None:
+    session = world.create("order 17", a=10)
+    async with world.dashboard().run_test(size=SIZE) as pilot:
         await until_shown(pilot, "order 17")
         await pilot.press("enter")
         await until_shown(pilot, "active by library")
-        local.sessions.delete_session(session.id)
+        world.sessions.delete_session(session.id)
         await until_shown(pilot, "removing", "└● deleted by library")
         await until_shown(pilot, "Both sides agree that it has ended")
 
 
-async def test_what_waits_in_the_trash_is_restored_from_here(local: World) -> None:
-    place = local.stray("legacy_7", 30)
-    local.sessions.sweep()
+async def test_what_waits_in_the_trash_is_restored_from_here(world: World) -> None:
+    place = world.stray("legacy_7", 30)
+    world.sessions.sweep()
     assert not place.exists()
-    async with local.dashboard().run_test(size=SIZE, notifications=True) as pilot:
+    async with world.dashboard().run_test(size=SIZE, notifications=True) as pilot:
         await until_shown(pilot, "expired")
         await pilot.press("enter")
         await until_shown(pilot, "in the trash", "waiting → keep: set aside; restorable")
@@ -88,8 +88,8 @@ async def test_one_deletes_and_touches_from_here(world: World) -> None:
         assert not (world.root / session.id).exists()
 
 
-async def test_what_is_nowhere_is_said_to_be(local: World) -> None:
-    app = local.dashboard()
+async def test_what_is_nowhere_is_said_to_be(world: World) -> None:
+    app = world.dashboard()
     async with app.run_test(size=SIZE) as pilot:
         await until_shown(pilot, "There are no sessions.")
         app.push_screen(SessionPage("nothing"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 
 import pytest
 
-from ledger import Finding, Guard, Progress, SessionNotFound, SweepStopped, guards
+from ledger import Finding, Guard, Progress, SessionNotFound, SweepStopped, guards, runs
+from ledger.models import SESSIONS
 from tests.tui.worlds import HOUR, World
 from tui.filters import Filter, Row
-from tui.source import FAILURES, Around, Cancel, Cancelled, Refused, View
+from tui.source import FAILURES, Around, Cancel, Cancelled, View
 from tui.window import Window
 
 
@@ -182,6 +184,50 @@ def test_a_directory_without_a_row_is_told_of(world: World) -> None:
     assert detail.ledger.seen == "no row"
     assert detail.judgement is not None
     assert detail.judgement.finding is Finding.UNRECORDED
+    assert (detail.disk.seen, detail.disk.files, detail.disk.bytes) == ("directory", 1, 1000)
+    assert detail.note == "Its files are named once the ledger has a row of it."
+    assert world.source.look("legacy_7") == detail.row
+
+
+def test_what_only_the_trash_knows_is_told_of(world: World) -> None:
+    world.stray("legacy_7", 30, 1000)
+    world.sessions.sweep()
+    with world.sessions.place.database.write() as connection:
+        connection.execute(SESSIONS.delete())
+    detail = world.source.detail("legacy_7")
+    assert (detail.row.state, detail.row.bytes, detail.ledger.seen) == ("waiting", 1000, "no row")
+    assert detail.row.path.startswith(f"{world.root}/.coatcheck/trash/")
+    assert world.source.look("legacy_7") == detail.row
+
+
+def test_what_is_no_directory_is_said_to_be_none(world: World) -> None:
+    (world.root / "README").write_text("x")
+    detail = world.source.detail("README")
+    assert (detail.row.state, detail.judgement and detail.judgement.action) == ("foreign", "report")
+    assert detail.disk.seen.startswith("foreign: ")
+    assert "cannot be read" in detail.note
+
+
+def test_both_clocks_are_told_apart(world: World) -> None:
+    session = world.create("order 17", a=10)
+    world.forget(session, 30)
+    used = world.sessions.clock() - 2 * HOUR
+    os.utime(world.root / session.id / "a", ns=(used * 1000, used * 1000))
+    detail = world.source.detail(session.id)
+    assert detail.disk.used_at == used
+    assert detail.ledger.used_at is not None
+    assert detail.ledger.used_at < used - 27 * HOUR
+    assert detail.judgement is not None
+    assert detail.judgement.finding is Finding.DRIFTED
+
+
+def test_a_claimed_session_has_its_files_where_it_went(world: World) -> None:
+    session = world.create("order 17", a=10)
+    world.sessions.claim(session.id, "spring")
+    detail = world.source.detail(session.id)
+    assert (detail.row.state, detail.files) == ("claimed", [("a", 10)])
+    assert detail.row.path.endswith("/claims/spring")
+    assert (detail.disk.seen, detail.judgement) == ("no directory", None)
 
 
 def test_nothing_is_told_of_what_there_is_not(world: World) -> None:
@@ -269,17 +315,56 @@ def test_a_sweep_under_way_is_said_to_be(world: World) -> None:
         world.source.dry_run(None, Progress())
 
 
-def test_what_waits_can_be_restored_or_the_way_is_said(world: World) -> None:
+def test_a_dry_run_that_writes_nothing_goes_by_any_max_age(world: World) -> None:
+    world.forget(world.create("forgotten", a=10), 2)
+    before = world.source.sweeps(5)
+    for hours, stale in ((1.5, 1), (2.5, 0)):
+        report = world.source.dry_run(hours, Progress(), keep=False).report
+        assert (report.counts[Finding.STALE], report.max_age_us) == (stale, hours * HOUR)
+    assert world.source.sweeps(5) == before
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_run_is_cancelled_by_whoever_sees_it_and_says_so(
+    world: World, dry: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = world.stray("legacy_7", 30)
+    plan = world.source.dry_run(None, Progress())
+    monkeypatch.setattr(runs, "_SAVE_EVERY_S", 0.0)
+    begin = Progress.begin
+
+    def begun_and_cancelled(progress: Progress, sweep_id: int) -> None:
+        begin(progress, sweep_id)
+        assert world.sessions.cancel_sweep(sweep_id)
+
+    monkeypatch.setattr(Progress, "begin", begun_and_cancelled)
+    progress = Progress()
+    if dry:
+        world.source.dry_run(None, progress)
+    else:
+        world.source.sweep(plan, frozenset(), progress)
+    assert progress.cancel.is_set()
+    newest, *_ = world.source.sweeps(1)
+    assert (newest.state, newest.why, newest.dry_run) == ("stopped", "cancelled", dry)
+    assert place.exists()
+
+
+def test_what_waits_is_restored_once(world: World) -> None:
     place = world.stray("legacy_7", 30)
     plan = world.source.dry_run(None, Progress())
     assert world.source.sweep(plan, frozenset(), Progress()).waiting == 1
     assert not place.exists()
-    if world.is_remote:
-        with pytest.raises(Refused, match="coatcheck restore legacy_7"):
-            world.source.restore("legacy_7")
-    else:
+    detail = world.source.detail("legacy_7")
+    assert detail.disk.seen == "in the trash"
+    assert detail.judgement is not None
+    assert detail.judgement.finding is Finding.WAITING
+    world.source.restore("legacy_7")
+    assert place.exists()
+    assert world.source.detail("legacy_7").events[-1].by == "operator"
+    with pytest.raises(FAILURES, match="Nothing of session legacy_7 waits"):
         world.source.restore("legacy_7")
-        assert place.exists()
+    with pytest.raises(FAILURES, match="not found"):
+        world.source.restore("nothing")
 
 
 # History and health

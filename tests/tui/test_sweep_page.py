@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from textual.widgets import Button, Input
 
-from ledger import Progress, Report
-from tests.tui.worlds import World, shown, until, until_shown
+from ledger.survey import BATCH, Suspect
+from ledger.sweep import Sweep
+from tests.tui.worlds import World, shown, until, until_shown, world_of
+from tests.web.services import wait_for
 from tui.screens.confirm import Confirm
 from tui.screens.sweep import SweepPage
 
@@ -102,33 +106,60 @@ async def test_a_word_that_is_not_the_right_one_overrides_nothing(braked: World)
         await until(pilot, lambda: isinstance(app.screen, SweepPage))
 
 
-async def test_a_sweep_is_cancelled_between_two_sessions(local: World) -> None:
+class Held:
+    """Holds a sweep up after the first of its sessions, wherever it runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, until_cancelled: bool) -> None:
+        self.reached, self.go_on = threading.Event(), threading.Event()
+        act = Sweep._act
+
+        def act_and_wait(sweep: Sweep, suspects: Sequence[Suspect]) -> None:
+            act(sweep, suspects)
+            self.reached.set()
+            going_on = sweep._progress.cancel if until_cancelled else self.go_on
+            assert going_on.wait(20)
+
+        monkeypatch.setattr(Sweep, "_act", act_and_wait)
+
+
+async def test_a_sweep_is_cancelled_between_two_sessions(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(200):
-        local.stray(f"legacy_{number:03}", 30, 1)
-    source: Any = local.source
-    sweep = source.sweep
-
-    def cancelled_in_the_middle(plan: Any, overridden: Any, progress: Progress) -> Report:
-        def cancel(run: Progress) -> None:
-            if run.done >= 64:
-                run.cancel.set()
-
-        progress.on_change = cancel
-        return sweep(plan, overridden, progress)  # type: ignore[no-any-return]
-
-    source.sweep = cancelled_in_the_middle
-    async with local.dashboard().run_test(size=SIZE) as pilot:
+        world.stray(f"legacy_{number:03}", 30, 1)
+    held = Held(monkeypatch, until_cancelled=True)
+    async with world.dashboard().run_test(size=SIZE) as pilot:
         await pilot.press("3", "enter")
         await until_shown(pilot, "200 sessions would go")
         await pilot.press("x", "y")
-        await until_shown(pilot, "Stopped.")
-        left = sum(path.name.startswith("legacy") for path in local.root.iterdir())
-        assert 0 < left < 200
+        await until(pilot, held.reached.is_set)
+        await pilot.press("c")
+        await until_shown(pilot, f"Stopped. {BATCH} sessions removed")
+        left = sum(path.name.startswith("legacy") for path in world.root.iterdir())
+        assert left == 200 - BATCH
 
 
-async def test_after_a_sweep_what_waits_is_shown_and_restored(local: World) -> None:
-    place = local.stray("legacy_7", 30)
-    async with local.dashboard().run_test(size=SIZE, notifications=True) as pilot:
+async def test_what_a_service_has_begun_it_ends_when_one_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world_of("remote", tmp_path) as world:
+        places = [world.stray(f"legacy_{number:03}", 30, 1) for number in range(2 * BATCH)]
+        held = Held(monkeypatch, until_cancelled=False)
+        app = world.dashboard()
+        async with app.run_test(size=SIZE) as pilot:
+            await pilot.press("3", "enter")
+            await until_shown(pilot, f"{len(places)} sessions would go")
+            await pilot.press("x", "y")
+            await until(pilot, held.reached.is_set)
+            await pilot.press("q")
+        assert app.return_code == 0
+        held.go_on.set()
+        wait_for(lambda: not any(place.exists() for place in places))
+
+
+async def test_after_a_sweep_what_waits_is_shown_and_restored(world: World) -> None:
+    place = world.stray("legacy_7", 30)
+    async with world.dashboard().run_test(size=SIZE, notifications=True) as pilot:
         await pilot.press("3", "enter")
         await until_shown(pilot, "1 session would go")
         await pilot.press("x", "y")
@@ -143,11 +174,11 @@ async def test_after_a_sweep_what_waits_is_shown_and_restored(local: World) -> N
 
 
 async def test_a_clock_that_is_not_trusted_objects_until_it_is_said_to_be_right(
-    local: World,
+    world: World,
 ) -> None:
-    place = local.stray("legacy_7", 30)
-    distrust(local)
-    app = local.dashboard()
+    place = world.stray("legacy_7", 30)
+    distrust(world)
+    app = world.dashboard()
     async with app.run_test(size=SIZE) as pilot:
         await until_shown(pilot, "✖ clock: The clock is not trusted")
         await pilot.press("3", "enter")
@@ -179,10 +210,10 @@ def distrust(world: World) -> None:
         connection.execute(update(ROOTS).values(values))
 
 
-async def test_a_run_that_cannot_begin_says_why(local: World) -> None:
+async def test_a_run_that_cannot_begin_says_why(world: World) -> None:
     from ledger import guards
 
-    with guards.one_sweeper(local.sessions.place):
-        async with local.dashboard().run_test(size=SIZE) as pilot:
+    with guards.one_sweeper(world.sessions.place):
+        async with world.dashboard().run_test(size=SIZE) as pilot:
             await pilot.press("3", "enter")
             await until_shown(pilot, "No dry run: Another sweep of this root is under way.")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import SessionLedger, Settings, UsageError
+from ledger import Progress, SessionLedger, Settings, UsageError
 from tests.tui.worlds import TOKEN, until_shown, world_of
 from tests.web.services import wait_for
 from tui.app import Dashboard
@@ -194,6 +194,26 @@ def test_a_reading_is_cut_short_by_its_cancel() -> None:
     assert [type(error).__name__ for error in outcome] == ["Cancelled"]
 
 
+def test_a_report_is_given_up_when_it_is_cancelled() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        source = RemoteSource(f"http://127.0.0.1:{listener.getsockname()[1]}", TOKEN)
+        progress = Progress()
+
+        def cancel_when_asked() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(65536)
+                progress.cancel.set()
+                assert connection.recv(65536) == b""  # nobody listens any more
+
+        service = threading.Thread(target=cancel_when_asked)
+        service.start()
+        with pytest.raises(FAILURES, match="It was cancelled"):
+            source.dry_run(None, progress, keep=False)
+        service.join()
+        source.close()
+
+
 def test_what_is_asked_for_when_one_leaves_fails_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         source = RemoteSource(f"http://127.0.0.1:{listener.getsockname()[1]}", TOKEN)
@@ -214,6 +234,8 @@ def test_what_is_asked_for_when_one_leaves_fails_at_once() -> None:
         connection.close()
         source.close()
     assert isinstance(outcome[0], Unreachable)
+    with pytest.raises(Unreachable, match="not asked any more"):
+        source.health()
 
 
 def test_a_kept_connection_that_the_service_closed_is_opened_again(stage: Stage) -> None:

@@ -253,6 +253,15 @@ def test_the_report_is_the_ledgers_own_in_both_forms(operator: Operator) -> None
     assert operator.get("/report", format="xml").status_code == 422
 
 
+def test_a_report_goes_by_the_max_age_that_is_asked_for(operator: Operator) -> None:
+    operator.stale(hours=2)
+    for hours, stale in ((1.5, 1), (2.5, 0)):
+        report = operator.json("/report", max_age_hours=hours)
+        assert (report["counts"]["stale"], report["max_age_hours"]) == (stale, hours)
+    for wrong in ("0", "-1", "nan", "inf", "1e9", "x", "1e-300"):
+        assert operator.get("/report", max_age_hours=wrong).status_code == 422
+
+
 def test_a_long_report_comes_whole(operator: Operator) -> None:
     for number in range(1201):
         (operator.root / f"no session {number}").touch()
@@ -270,11 +279,13 @@ class Slow:
         self.progress: list[Progress] = []
         real = SessionLedger.report
 
-        def report(sessions: SessionLedger, *, progress: Progress) -> Report:
+        def report(
+            sessions: SessionLedger, max_age_hours: float | None, *, progress: Progress
+        ) -> Report:
             self.progress.append(progress)
             self.begun.release()
             assert self.go_on.wait(20)
-            return real(sessions, progress=progress)
+            return real(sessions, max_age_hours, progress=progress)
 
         monkeypatch.setattr(SessionLedger, "report", report)
 

@@ -233,8 +233,6 @@ class SweepPage(Deeds, Page):
     def action_stop(self) -> None:
         if self.running is None:
             self.notify("Nothing is running.")
-        elif not self.source.can_cancel_sweeps:
-            self.notify("The service ends what it has begun; only its own stop cuts it short.")
         else:
             self.running.cancel.set()
 
