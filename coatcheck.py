@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
+# Ctrl-C during the imports, which take a while, ends the program as it ends any: without a word.
+if _interruptible := (
+    threading.current_thread() is threading.main_thread()
+    and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import logging
 import os
 import sys
@@ -36,6 +46,9 @@ from ledger.checks import Status
 from ledger.system import now_us
 from ledger.views import Page, Seen, objections
 
+if _interruptible:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 DONE, FAILED, WRONG, STOPPED, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 # The first that fits; all others, a session that is not there above all, are 1.
 EXIT_CODES: tuple[tuple[type[CoatcheckError], int], ...] = (
@@ -69,7 +82,10 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The whole id of the sessi
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if _interruptible:  # what is left is to end
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -88,6 +104,8 @@ def run(arguments: list[str]) -> int:
     except CoatcheckError as error:
         code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
         return _fail(arguments, str(error), code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED

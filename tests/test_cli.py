@@ -330,6 +330,7 @@ def test_a_first_interrupt_ends_the_sweep_between_two_sessions_and_the_next_does
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Progress, "advance", interrupted)
+    before = signal.getsignal(signal.SIGINT)
     ran = cc("sweep", "--json")
     assert ran.code == 130
     assert "Cancelled: this is what was done until then" in ran.err
@@ -337,7 +338,7 @@ def test_a_first_interrupt_ends_the_sweep_between_two_sessions_and_the_next_does
     assert len(ids) - len(left) == ran.json["removed"] < len(ids)
     assert cc("sweep").code == 0
     assert os.listdir(ROOT) == [HOUSE]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_interrupt_at_any_other_time_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,6 +348,34 @@ def test_an_interrupt_at_any_other_time_is_no_traceback(monkeypatch: pytest.Monk
     monkeypatch.setattr(SessionLedger, "create", interrupted)
     ran = cc("create")
     assert (ran.code, ran.out, ran.err) == (130, "", "")
+
+
+@pytest.mark.parametrize("imported", ["typer", "rich", "sqlmodel"])
+def test_an_interrupt_during_the_imports_is_no_traceback(imported: str) -> None:
+    interrupt = (
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('went on')"
+    )
+    Path(f"{imported}.py").write_text(interrupt)  # beside the program, and so found first
+    said = subprocess.run(
+        ["sh", "-c", '"$@"; echo "ended with $?"', "sh", *command("report")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=env(),
+        timeout=100,
+    )
+    assert (said.stdout, said.stderr) == ("ended with 130\n", "")
+
+
+def test_an_interrupt_that_is_ignored_is_ignored_during_the_imports_too() -> None:
+    Path("typer.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit('went on')"
+    )
+    heedless = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command("report")]
+    said = subprocess.run(
+        heedless, capture_output=True, text=True, check=False, env=env(), timeout=100
+    )
+    assert said.stderr == "went on\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
