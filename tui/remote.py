@@ -195,15 +195,15 @@ class RemoteSource:
 
     def _run(self, order: dict[str, Any], progress: Progress) -> Any:
         """Begun, and watched to its end. Raises SweepStopped, Refused for one that failed."""
-        told = self._client.ask("POST", f"{OPERATOR}/sweeps", order)
-        run = f"{OPERATOR}/sweeps/{told['sweep_id']}"
-        while told["state"] == "running":
+        begun = self._client.ask("POST", f"{OPERATOR}/sweeps", order)
+        run = f"{OPERATOR}/sweeps/{begun['sweep_id']}"
+        # Asked for even where it has ended by now: a dry run's list is told only here.
+        while (told := self._client.get(run))["state"] == "running":
+            progress.done, progress.total = told["done"], told["total"]
+            progress.advance(0)
             if progress.cancel.wait(_LOOK_EVERY_S):
                 self._client.ask("DELETE", run, accept=(409,))
                 time.sleep(_LOOK_EVERY_S)
-            told = self._client.get(run)
-            progress.done, progress.total = told["done"], told["total"]
-            progress.advance(0)
         if told["stopped_by"]:
             raise SweepStopped(Guard(told["stopped_by"]), told["result"]["why"])
         if told["state"] == "failed":
