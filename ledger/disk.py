@@ -76,6 +76,13 @@ def inode_of(name: str, dir_fd: int) -> str | None:
         return None
 
 
+def file_identity(name: str, dir_fd: int) -> tuple[int, int]:
+    """Inode and mtime: they tell a file, as it is, from any that comes to bear its name later, and
+    be it with the inode that it left. Raises OSError."""
+    facts = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    return facts.st_ino, facts.st_mtime_ns
+
+
 def stands(name: str, fd: int, dir_fd: int) -> bool:
     """Whether the open directory is the one that stands at this name."""
     try:

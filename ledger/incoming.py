@@ -128,7 +128,6 @@ class Upload:
             fd = os.open(draft, _NEW_FILE, 0o666, dir_fd=self._fd)
         file = Arriving(draft, draft if self._record is None else name, replace, fd)
         self._files.append(file)
-        file.inode = os.fstat(fd).st_ino
         if self._record is not None:
             self._given_back += standing(file, self._session_fd) or 0
 

@@ -13,7 +13,7 @@ import stat
 from contextlib import closing, suppress
 
 from ledger import system
-from ledger.disk import ROOT_ID, Root, TrashName, inode_of
+from ledger.disk import ROOT_ID, Root, TrashName, file_identity, inode_of
 from ledger.removal import DEAD
 from ledger.walk import walk
 
@@ -86,15 +86,18 @@ def publish_new_file(source: str, name: str, *, incoming_fd: int, session_fd: in
     system.rename_noreplace(source, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)
 
 
-def take_back_file(name: str, draft: str, inode: int, *, incoming_fd: int, session_fd: int) -> bool:
-    """A file that was published is in `incoming` again; False where another has its name.
+def take_back_file(
+    name: str, draft: str, identity: tuple[int, int], *, incoming_fd: int, session_fd: int
+) -> bool:
+    """A file that was published is in `incoming` again; False where it is not as it came, or
+    another has its name.
 
     Raises OSError: FileNotFoundError when it is gone.
     """
-    if os.stat(name, dir_fd=session_fd, follow_symlinks=False).st_ino != inode:
+    if file_identity(name, session_fd) != identity:
         return False
     system.rename_noreplace(name, draft, src_dir_fd=session_fd, dst_dir_fd=incoming_fd)
-    if os.stat(draft, dir_fd=incoming_fd, follow_symlinks=False).st_ino == inode:
+    if file_identity(draft, incoming_fd) == identity:
         return True
     with suppress(FileExistsError):  # it was replaced in that very instant
         system.rename_noreplace(draft, name, src_dir_fd=incoming_fd, dst_dir_fd=session_fd)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ledger import moves
+from ledger.disk import file_identity
 from ledger.errors import NameTaken, NoSpace
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -26,13 +27,14 @@ class Received(NamedTuple):
 
 @dataclass(slots=True)
 class Arriving:
-    """A file on its way in, under the name `draft`; `received` once it stands in the session."""
+    """A file on its way in, under the name `draft`; `received` once it stands in the session.
+    `identity` tells it from all others there; see `disk.file_identity`."""
 
     draft: str
     name: str
     replace: bool
     fd: int
-    inode: int = 0
+    identity: tuple[int, int] = (0, 0)
     bytes: int = 0
     received: Received | None = None
 
@@ -48,6 +50,7 @@ def publish(files: Sequence[Arriving], draft_fd: int, session_fd: int) -> list[R
     try:
         for file in sorted(files, key=lambda file: file.replace):
             with telling_full():
+                file.identity = file_identity(file.draft, draft_fd)
                 file.received = _publish(file, to_be_replaced, draft_fd, session_fd)
     except BaseException:
         for file in files:
@@ -70,11 +73,11 @@ def _publish(file: Arriving, others: set[str], draft_fd: int, session_fd: int) -
 
 
 def _take_back(file: Arriving, draft_fd: int, session_fd: int) -> None:
-    """A new file is gone from the session, unless somebody has replaced or removed it since."""
+    """A new file is gone from the session, unless somebody has replaced, changed or removed it."""
     name = file.received.name if file.received and not file.received.replaced else None
     with suppress(OSError):  # then it stays, and is counted
         if name and moves.take_back_file(
-            name, file.draft, file.inode, incoming_fd=draft_fd, session_fd=session_fd
+            name, file.draft, file.identity, incoming_fd=draft_fd, session_fd=session_fd
         ):
             file.received = None
 

@@ -192,3 +192,17 @@ def test_a_file_that_cannot_be_taken_back_stays_and_is_counted(world: World) -> 
         add(world, session_id, A, B)
     assert held(world, session_id) == {"z.txt": b"z", "a.txt": A[1]}
     assert counted_as_it_is(world, session_id)
+
+
+def test_a_file_that_another_program_has_changed_is_not_taken_back(world: World) -> None:
+    session_id = world.create(files={"z.txt": b"z"})
+
+    def change() -> None:
+        with (world.root / session_id / "a.txt").open("r+b") as file:
+            file.write(b"THE")
+        os.utime(world.root / session_id / "a.txt", ns=(1, 1))  # whatever the clock's grain
+
+    with refusing("b.txt", meanwhile=change), pytest.raises(NoSpace):
+        add(world, session_id, A, B)
+    assert held(world, session_id) == {"z.txt": b"z", "a.txt": b"THE new a"}
+    assert counted_as_it_is(world, session_id)
