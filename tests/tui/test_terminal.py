@@ -69,6 +69,16 @@ class Tmux:
             assert time.monotonic() < deadline, f"{missing} not shown:\n{self.text()}"
             time.sleep(0.05)
 
+    def says_yes(self, outcome: str) -> None:
+        """Says yes until it is heard: typed before the question could be read, it is no answer."""
+        deadline = time.monotonic() + SECONDS
+        while outcome not in self.text():
+            assert time.monotonic() < deadline, f"{outcome} not shown:\n{self.text()}"
+            self.type("y")
+            asked_again = time.monotonic() + 2.0
+            while outcome not in self.text() and time.monotonic() < asked_again:
+                time.sleep(0.05)
+
     def end(self) -> None:
         with suppress(subprocess.CalledProcessError):
             self.run("kill-server")
@@ -99,8 +109,7 @@ def test_from_a_full_root_to_an_empty_one_and_back_to_the_shell(tmux: Tmux, tmp_
         tmux.shows("1 of 1", "filter: order 18")
         tmux.type("d")
         tmux.shows("Delete 1 session?", "Keep")
-        tmux.type("y")
-        tmux.shows("deleted")
+        tmux.says_yes("deleted")
         assert not Path(doomed.path).exists()
         tmux.type("Escape")
         tmux.shows("1 of 3")
@@ -110,8 +119,7 @@ def test_from_a_full_root_to_an_empty_one_and_back_to_the_shell(tmux: Tmux, tmp_
         tmux.shows("1 session would go", "unrecorded")
         tmux.type("x")
         tmux.shows("Sweep exactly this list?")
-        tmux.type("y")
-        tmux.shows("Swept. 1 session removed")
+        tmux.says_yes("Swept. 1 session removed")
         assert not stray.exists()
         tmux.type("4")
         tmux.shows("Events", "operator")
