@@ -7,6 +7,9 @@ RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 WORKERS := 4
 
+# Processes by the dozen start in the tests: each would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .ONESHELL:

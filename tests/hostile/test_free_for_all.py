@@ -34,7 +34,7 @@ from tests.hostile.racing import without_lock
 from tests.hostile.worlds import fork
 
 MAX_AGE_US = 50_000
-NEW_SESSIONS, MANY_SESSIONS = 60, 3000
+NEW_SESSIONS, MANY_SESSIONS = 25, 3000
 
 
 class Log:

@@ -127,9 +127,10 @@ def test_a_file_swapped_for_a_directory_goes_with_all_that_is_in_it(
     assert trash.left() == []
 
 
+@pytest.mark.parametrize("least", [30, pytest.param(3000, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("openat2", [True, False])
 def test_a_process_that_swaps_directories_for_links_reaches_nothing_outside(
-    openat2: bool, trash: Trash, outside: Path, monkeypatch: pytest.MonkeyPatch
+    openat2: bool, least: int, trash: Trash, outside: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not openat2:
         monkeypatch.setattr(system, "_openat2", lambda: None)
@@ -141,7 +142,7 @@ def test_a_process_that_swaps_directories_for_links_reaches_nothing_outside(
 
     rounds = 0
     with mayhem(swap) as swaps:
-        while rounds < 100 or swaps() < 100:
+        while rounds < least or swaps() < least:
             rounds += 1
             for n in range(pairs):
                 fill(arena / f"directory-{n}/deeper", 1)

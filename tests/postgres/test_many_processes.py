@@ -131,7 +131,7 @@ def test_one_sweeps_at_a_time_and_when_it_is_killed_the_others_carry_on(
     settings = Settings(root=tmp_path / "root", ledger=postgres_url)
     with SessionLedger.open(settings) as sessions:
         while len(running) > 1:
-            old = plant(sessions, 200)
+            old = plant(sessions, 120)
             victim = wait_for(partial(in_the_middle, running, old), "a sweep is half done")
             running.remove(victim)
             assert victim.end(signal.SIGKILL) == -signal.SIGKILL

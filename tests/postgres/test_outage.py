@@ -18,7 +18,7 @@ from tests.postgres.services import Service, wait_for
 
 pytestmark = pytest.mark.postgresql
 
-OUTAGES = 3
+OUTAGES = 2
 
 
 @pytest.fixture
@@ -118,14 +118,14 @@ def test_nothing_acknowledged_is_lost_when_the_server_is(
     for thread in threads:
         thread.start()
     for _ in range(OUTAGES):
-        goal = total(clients) + 40
+        goal = total(clients) + 15
         wait_for(partial(reached, clients, goal), "the clients get on")
         if how == "crash":
             own_postgres.stop("immediate")
             own_postgres.start()
         else:
             own_postgres.cut_off("coatcheck")
-    wait_for(partial(reached, clients, total(clients) + 40), "the clients get on again")
+    wait_for(partial(reached, clients, total(clients) + 15), "the clients get on again")
     for client in clients:
         client.stop.set()
     for thread in threads:
