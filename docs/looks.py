@@ -75,7 +75,7 @@ async def until(pilot: Pilot[int], condition: Callable[[], object], what: str = 
             raise AssertionError(
                 f"{what or 'this'} did not come about; on the screen:\n{shown(pilot)}"
             )
-        await pilot.pause(0.02)
+        await pilot.pause(0.04)
 
 
 async def until_shown(pilot: Pilot[int], *texts: str) -> None:

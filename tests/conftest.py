@@ -1,5 +1,6 @@
 """What holds for every test: a folder of its own, default settings, and no silent skip."""
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -25,6 +26,12 @@ def _own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("COATCHECK_") or name in LEAKS:
             monkeypatch.delenv(name)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: no child that is forked copies it to look for garbage in it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _fail_a_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -24,7 +24,7 @@ from ledger.database import Database
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 NOBODY = 65534
-_TABLES = "coatcheck_root, coatcheck_session, coatcheck_event, coatcheck_sweep"
+_TABLES = ("coatcheck_event", "coatcheck_sweep", "coatcheck_session", "coatcheck_root")
 # Nothing here outlives the run, so nothing waits for the disk.
 _CONFIG = """
 listen_addresses = ''
@@ -239,7 +239,8 @@ class Databases:
             yield self.server.url(name)
         finally:
             self.server.cut_off(name)
-            self.server.do(f"TRUNCATE {_TABLES} RESTART IDENTITY", database=name)
+            # Of so few rows quicker than TRUNCATE, which makes every file anew.
+            self.server.do(*(f"DELETE FROM {table}" for table in _TABLES), database=name)
             self._idle.append(name)
 
     def _new_with_schema(self) -> str:

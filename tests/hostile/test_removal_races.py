@@ -162,7 +162,7 @@ def test_two_removers_of_one_entry_are_in_nobodys_way(trash: Trash) -> None:
     def tell(writer: int) -> None:
         os.write(writer, str(removed_by_one()).encode())
 
-    for _ in range(20):
+    for _ in range(8):
         for number in range(15):
             fill(trash.dead / f"{number}" / "inner")
         expected = sum(1 for _ in trash.dead.rglob("*")) + 1

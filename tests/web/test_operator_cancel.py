@@ -80,7 +80,15 @@ def elsewhere(settings: Settings, what: str) -> Iterator[Elsewhere]:
 
 
 @pytest.mark.parametrize(
-    ("what", "removed"), [("a sweep", BATCH), ("a list", 0), ("counting", 0), ("a dry run", 0)]
+    ("ledger_url", "what", "removed"),
+    [
+        ("sqlite", "a sweep", BATCH),
+        ("sqlite", "a list", 0),
+        ("sqlite", "counting", 0),
+        ("sqlite", "a dry run", 0),
+        pytest.param("postgresql", "a sweep", BATCH, marks=pytest.mark.postgresql),
+    ],
+    indirect=["ledger_url"],
 )
 def test_a_run_in_another_process_ends_between_two_sessions(
     either: Operator, what: str, removed: int

@@ -91,7 +91,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def ask(check: Callable[..., None], **strategies: SearchStrategy[object]) -> None:
     """Asks with the same few examples each time."""
     bounded = settings(
-        max_examples=12,
+        max_examples=8,
         derandomize=True,
         database=None,
         phases=[Phase.generate],
