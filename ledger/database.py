@@ -189,7 +189,7 @@ class Database:
                     f"({error})."
                 ) from None
         engine = create_engine(
-            f"sqlite:///{self.file}",
+            URL.create("sqlite", database=str(self.file)),  # whatever is in its name
             pool_size=8,
             max_overflow=56,
             pool_timeout=self._timeout_s,

@@ -231,3 +231,14 @@ def test_an_old_row_is_read_whatever_the_version_counts(world: World) -> None:
         connection.execute(update(SESSIONS).values(version=2**62))
     assert world.sessions.sweep().removed == 1
     assert world.state(session_id) == "expired"
+
+
+@pytest.mark.parametrize("name", ["what?mode=memory", "100%41", "a#b", "at@host:1"])
+def test_the_ledger_lies_where_it_is_said_whatever_is_in_the_name(
+    name: str, tmp_path: Path
+) -> None:
+    settings = Settings(root=tmp_path / name / "temp")
+    with SessionLedger.open(settings) as sessions:
+        sessions.create()
+    assert os.listdir(tmp_path) == [name]
+    assert "ledger.db" in os.listdir(tmp_path / name)
