@@ -33,7 +33,7 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
         try:
             pruning.prune_reports(place, now)
             _save_progress(order.progress, recorded)
-            report = Listing(place, order, now).report()
+            report = Listing(place, order, now, clock).report()
             if not order.progress.cancel.is_set():
                 _keep(place, recorded.sweep_id, report)
         except BaseException as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from itertools import chain
 
@@ -27,11 +27,12 @@ LEFTOVER = Verdict(Finding.UNFINISHED, Action.FINISH, "an upload that nobody is 
 
 
 class Listing:
-    """Time goes on from `now` by the machine's uptime, so no clock that is set meanwhile counts.
-    `out` fills as it goes."""
+    """Time goes on from `now` by the machine's uptime, so no clock that is set ahead meanwhile
+    counts. `out` fills as it goes."""
 
-    def __init__(self, place: Place, order: Order, now: int) -> None:
+    def __init__(self, place: Place, order: Order, now: int, clock: Callable[[], int]) -> None:
         self.place = place
+        self._clock = clock
         self._began = now, system.boottime_us()
         self.progress = order.progress
         self.mounts = mounts_in(place.root)
@@ -47,7 +48,8 @@ class Listing:
     def now(self) -> int:
         """What is read from here on may have been used since the run began."""
         began, uptime = self._began
-        return began + system.boottime_us() - uptime
+        # By a clock that was set back meanwhile, what is used from then on bears its times.
+        return min(began + system.boottime_us() - uptime, self._clock())
 
     def report(self) -> Report:
         """Every finding, and nothing done about it."""

@@ -43,7 +43,7 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
 def _run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
     if order.dry_run:
         guards.check_root(place)
-        return Listing(place, order, clock()).report()
+        return Listing(place, order, clock(), clock).report()
     if order.listed is not None and order.listed.root_id != place.root_id:
         raise UsageError(
             f"The report is of the root {order.listed.root_id} ({order.listed.root}), not of "
@@ -102,7 +102,7 @@ def _recorded(place: Place, order: Order, now: int, clock: Callable[[], int]) ->
     try:
         guards.check_root(place)
         guards.check_clock(place, now, order.policy.max_age, trust=order.trust_clock)
-        report = Sweep(place, order, now, recorded).run()
+        report = Sweep(place, order, now, clock, recorded).run()
     except (SweepStopped, RootMismatch) as stop:
         by = stop.by if isinstance(stop, SweepStopped) else Guard.ROOT
         recorded.stopped(by, str(stop), clock())
@@ -118,12 +118,20 @@ def _recorded(place: Place, order: Order, now: int, clock: Callable[[], int]) ->
 class Sweep:
     """Finishes what is unfinished, then judges every suspect and acts."""
 
-    def __init__(self, place: Place, order: Order, now: int, recorded: RecordedRun) -> None:
+    def __init__(
+        self,
+        place: Place,
+        order: Order,
+        now: int,
+        clock: Callable[[], int],
+        recorded: RecordedRun,
+    ) -> None:
         self._place = place
+        self._clock = clock
         self._order = order
         self._recorded = recorded
         self._progress = order.progress
-        self._listing = Listing(place, order, now)
+        self._listing = Listing(place, order, now, clock)
         self._out = self._listing.out
         self._out.removed = order.progress.removed  # by a try that the full disk broke off
         self._aside = SettingAside(
@@ -175,7 +183,7 @@ class Sweep:
                 cancel=self._progress.cancel, on_change=lambda _: self._recorded.save()
             )
             dry = Order(self._listing.policy, dry_run=True, progress=ahead)
-            planned = Listing(self._place, dry, self._now).report()
+            planned = Listing(self._place, dry, self._now, self._clock).report()
         guards.check_brake(planned, accepted, self._place.settings.brake, self._now)
 
     # What is unfinished

@@ -200,6 +200,21 @@ def test_a_clock_that_jumps_in_the_middle_of_a_sweep_makes_nothing_old(
     refused(world)
 
 
+def test_what_is_used_after_the_clock_was_put_back_in_the_middle_of_a_sweep_stays(
+    world: World, machine: Machine
+) -> None:
+    live: set[str] = set()
+
+    def put_back() -> None:
+        machine.jumps(-2 * DAY_H)
+        live.update((world.create(), world.stray()))
+
+    with around("survey.Survey.suspects", before=put_back):
+        assert world.sessions.sweep().removed == 0
+    assert world.standing() == live
+    refused(world)
+
+
 # Times in the future
 
 
