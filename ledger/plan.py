@@ -12,6 +12,8 @@ from ledger.models import ENDED, Record, State
 
 # File systems stamp by a coarse clock, so a time this little ahead is still the present.
 FUTURE_US = 1_000_000
+# By as much such a clock may be behind: within one tick of it nobody can say what was first.
+TICK_US = 10_000
 
 
 class Finding(StrEnum):
@@ -174,7 +176,9 @@ def _ended(row: Record, disk: Facts, now: int, policy: Policy) -> Verdict:
 
 
 def _same_as_ended(row: Record, disk: Facts) -> bool:
-    end = row.ended_at or 0
+    """A new directory may bear an old inode: made in the tick of a DELETE, it may look older. (What
+    a sweep has taken is told by the mtime that it was judged by.)"""
+    end = (row.ended_at or 0) - (TICK_US if row.state == State.DELETED else 0)
     return disk.inode == row.inode and max(disk.mtime or 0, disk.ctime or 0) <= end
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from ledger import moves, queries, removal, states
 from ledger.disk import HOUSE, TRASH
 from ledger.errors import SessionBusy, SessionNotFound
 from ledger.models import Actor, Record, State
+from ledger.plan import TICK_US
 from ledger.sessions import SessionLedger
 from ledger.states import Move
 
@@ -140,6 +142,7 @@ def removed(
     if renamed:
         moves.set_aside(root, row.session_id, name)
     if ended:
+        time.sleep(1.1 * TICK_US / 1_000_000)  # or it could have been made just after its end
         _move(sessions, Move(removing, State.DELETED if user else State.EXPIRED, by, why))
     if renamed and ended:
         return Stands(row.session_id, f"{root.path}/{HOUSE}/{TRASH}/{name}")

@@ -215,6 +215,18 @@ def test_what_has_ended_says_how_and_when(world: World, end: str) -> None:
     assert session.ended_at - datetime.now(UTC) < timedelta(minutes=1)
 
 
+def test_what_was_made_just_after_a_delete_is_no_lost_removal(world: World) -> None:
+    """Files are stamped by a clock that ticks, and the inode is soon used again."""
+    world.stray("again")
+    world.sessions.delete_session("again")
+    world.stray("again")
+    facts = (world.root / "again").stat()
+    ended = facts.st_ctime_ns // 1000 + 3000  # as if by a tick later than it was made
+    world.alter("again", inode=str(facts.st_ino), ended_at=ended)
+    assert world.sessions.sweep().removed == 0
+    assert (world.state("again"), world.standing()) == ("active", {"again"})
+
+
 # -- Claim
 
 
