@@ -177,7 +177,9 @@ def claim(
     for _ in range(_TRIES):
         row = _found(place, session_id, clock(), by)
         if row.state == State.CLAIMED and row.destination == destination:
-            return row
+            if place.inode_of(session_id) is None:
+                return row
+            raise ended_error(row)  # what stands there now is another one, and not claimed
         if row.state == State.CLAIMING:
             finish_claim_of_nobody(place, row, clock())
         elif row.state != State.ACTIVE:

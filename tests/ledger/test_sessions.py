@@ -247,6 +247,18 @@ def test_a_claimed_session_is_whole_at_its_destination(any_world: World) -> None
         any_world.sessions.claim(session_id, into="elsewhere")
 
 
+def test_a_claim_is_repeated_for_no_other_directory_of_its_name(world: World) -> None:
+    world.stray("weekly")
+    world.sessions.claim("weekly", into=INTO)
+    (world.claims / INTO).rename(world.folder / "processed")
+    world.stray("weekly")
+    with pytest.raises(SessionEnded, match="claimed at"):
+        world.sessions.claim("weekly", into=INTO)
+    world.sessions.sweep()  # which finds it to be a session once more
+    assert world.sessions.claim("weekly", into=INTO).state == "claimed"
+    assert (world.claims / INTO / "deeper/file").exists()
+
+
 def test_a_claim_needs_no_row(world: World) -> None:
     world.stray("stranger", age=99)
     assert world.sessions.claim("stranger", into=INTO).origin == "adopted"
