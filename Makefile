@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHONS := $(PYTHON) python3.13 python3.12 python3.11 python3.14 python3
 RUNTIME := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-WORKERS := 4
+WORKERS := 3
 
 # Processes by the dozen start in the tests: each would compile all of it anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -14,11 +14,11 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .ONESHELL:
 .SHELLFLAGS := -ec
-.PHONY: help serve demo dashboard test torture lint format bench pictures install install-dev lock clean
+.PHONY: help serve demo dashboard test test-postgresql torture lint format bench pictures install install-dev lock clean
 
 help: ## lists these targets
 	@echo 'make TARGET, where TARGET is'
-	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s  %s\n", $$1, $$2 }'
+	sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-15s  %s\n", $$1, $$2 }'
 
 # exec: a signal reaches coatcheck itself, and its exit code is the recipe's.
 serve: $(RUNTIME) ## runs the service on 127.0.0.1:8000; HOST=, PORT= and COATCHECK_… are respected
@@ -33,8 +33,11 @@ dashboard: $(RUNTIME) ## opens the operators' dashboard
 test: $(DEV) ## runs the tests; ARGS= goes to pytest, WORKERS=0 keeps them in one process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal $(ARGS)
 
-torture: $(DEV) ## runs the long tests: crashes, faults and races by the thousand
-	$(BIN)/python -m pytest -m torture --timeout=3600 $(ARGS)
+test-postgresql: $(DEV) ## runs the tests once more, with every ledger that can be on PostgreSQL
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal --postgresql $(ARGS)
+
+torture: $(DEV) ## runs the long tests: crashes, faults and races by the thousand, and says how many
+	$(BIN)/python -m pytest -m torture --timeout=3600 -v -rsP $(ARGS)
 
 lint: $(DEV) ## checks style, format and types
 	$(BIN)/ruff check .

@@ -138,6 +138,8 @@ class Client:
             self._all.add(made)
         self._own.connection = made
         made.connect()
+        if self._is_stopped:  # while it was being opened: it had nothing yet to cut
+            raise ConnectionAbortedError
         return made, True
 
     def _new(self, timeout: float) -> http.client.HTTPConnection:

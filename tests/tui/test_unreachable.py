@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,26 @@ def test_what_is_asked_for_when_one_leaves_fails_at_once() -> None:
     assert isinstance(outcome[0], Unreachable)
     with pytest.raises(Unreachable, match="not asked any more"):
         source.health()
+
+
+def test_a_connection_that_is_opened_while_one_leaves_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        source = RemoteSource(f"http://127.0.0.1:{listener.getsockname()[1]}", TOKEN)
+        connect = HTTPConnection.connect
+        opened: list[HTTPConnection] = []
+
+        def leave_and_connect(connection: HTTPConnection) -> None:
+            source.close()
+            opened.append(connection)
+            connect(connection)
+
+        monkeypatch.setattr(HTTPConnection, "connect", leave_and_connect)
+        with pytest.raises(Unreachable, match="not asked any more"):
+            source.health()
+    (connection,) = opened
+    assert connection.sock is None
 
 
 def test_a_kept_connection_that_the_service_closed_is_opened_again(stage: Stage) -> None:
