@@ -36,11 +36,11 @@ class Remover:
 
     def close(self) -> None:
         """Returns when everything that was added is removed."""
-        with self._starting:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._entries.put(None)
-            thread.join()
+        with self._starting:  # until it has ended: a second one could take the word for itself
+            if self._thread is not None:
+                self._entries.put(None)
+                self._thread.join()
+                self._thread = None
 
     def _run(self) -> None:
         while (entry := self._entries.get()) is not None:

@@ -227,3 +227,29 @@ def test_an_upload_in_progress_touches_its_session_now_and_then(
         last = world.known(session_id).last_touch_at
     assert [after - before for before, after in itertools.pairwise(versions)] == [1, 0, 1]
     assert abs(last - world.clock()) < 2_000_000
+
+
+def test_a_delete_that_comes_while_the_ledger_is_closed_keeps_nobody_waiting(world: World) -> None:
+    first, second = world.create(), world.create()
+    remover = world.sessions._remover
+    closing = threading.Thread(target=remover.close, daemon=True)
+    late = threading.Thread(target=world.sessions.delete_session, args=(second,), daemon=True)
+
+    begun = threading.Event()
+
+    def meanwhile() -> None:
+        closing.start()
+        while remover._thread is not None and not remover._starting.locked():
+            closing.join(0.001)
+        late.start()
+        begun.set()
+        late.join(0.2)  # it may wait for the closing, but not the other way round
+
+    with around("upkeep.finish_trash", before=meanwhile):
+        world.sessions.delete_session(first)
+        assert begun.wait(10)
+        closing.join(10)
+        late.join(10)
+    assert not closing.is_alive()
+    assert not late.is_alive()
+    assert world.standing() == set()
