@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from ledger import SessionLedger, removal, system
+from ledger.plan import TICK_US
 from ledger.removal import Removed
 from tests.hostile import blows, operations, tracing
 from tests.hostile.operations import OPERATIONS
@@ -241,7 +242,8 @@ class Cut:
 
     def _ended_after_the_rename(self) -> None:
         """Our renaming back set a ctime, which a power cut would not."""
-        ended = f"UPDATE coatcheck_session SET ended_at = {system.now_us()} WHERE ended_at > 0"
+        end = system.now_us() + TICK_US
+        ended = f"UPDATE coatcheck_session SET ended_at = {end} WHERE ended_at > 0"
         with closing(sqlite3.connect(self.stage.ledger)) as connection, connection:
             connection.execute(ended)
 
