@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,17 +14,15 @@ from textual.widget import Widget
 
 from tui.commands import COMMANDS, EVERYWHERE, Command, commands_for
 from tui.health import health_line
+from tui.host import Host
 from tui.source import Source
-
-if TYPE_CHECKING:
-    from tui.app import Dashboard
 
 PAGES = ("sessions", "orphans", "sweep", "history")
 
 
-def dashboard(widget: Widget) -> Dashboard:
+def dashboard(widget: Widget) -> Host:
     """The one App there is, by its own type."""
-    return cast("Dashboard", widget.app)
+    return cast("Host", widget.app)
 
 
 Titled = TypeVar("Titled", bound=Widget)
