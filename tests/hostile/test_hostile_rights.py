@@ -26,6 +26,7 @@ def close(world: World, session_id: str, mode: int) -> None:
     (world.root / session_id).chmod(mode)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("mode", [0o000, 0o100, 0o200, 0o300, 0o400, 0o500])
 def test_a_session_that_its_owner_closed_is_reported_by_a_sweep_and_its_users_delete_removes_it(
     mode: int, world: World
@@ -103,6 +104,7 @@ def test_immutable_files_are_reported_at_each_sweep_and_removed_once_they_are_mu
 # -- Another user's
 
 
+@pytest.mark.sqlite
 @needs_root
 def test_another_users_full_directory_inside_is_reported_and_all_else_goes(world: World) -> None:
     session_id, other = world.create(age=OLD), world.create(age=OLD)
@@ -122,6 +124,7 @@ def test_another_users_full_directory_inside_is_reported_and_all_else_goes(world
     assert world.in_trash() == []
 
 
+@pytest.mark.sqlite
 @needs_root
 def test_another_users_session_can_be_touched_and_is_neither_removed_nor_lost(world: World) -> None:
     session_id = world.create(age=OLD)
@@ -144,6 +147,7 @@ def test_another_users_session_can_be_touched_and_is_neither_removed_nor_lost(wo
     assert world.known(session_id).files == len(FILES)
 
 
+@pytest.mark.sqlite
 @needs_root
 def test_another_users_session_where_one_may_write_is_a_session_like_any_other(
     world: World,

@@ -115,6 +115,7 @@ def test_a_link_in_place_of_what_is_coatchecks_own_leads_nowhere(
             SessionLedger.open(Settings(root="temp"), adopt=adopt)
 
 
+@pytest.mark.sqlite
 def test_a_root_that_its_ledger_knows_and_that_is_missing_is_not_made_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

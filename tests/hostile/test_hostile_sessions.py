@@ -117,6 +117,7 @@ def test_a_link_in_a_sessions_place_stays_and_leads_nowhere(
     check_taken(world, put_a_link, row, untouched)
 
 
+@pytest.mark.sqlite
 def test_the_command_line_says_in_words_what_stands_in_a_sessions_place(
     world: World, untouched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

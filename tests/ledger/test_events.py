@@ -73,6 +73,7 @@ def test_eight_characters_of_an_id_are_shown(session_id: str, shown: str) -> Non
     assert len(short(session_id)) <= 8
 
 
+@pytest.mark.sqlite
 def test_whole_ids_are_in_no_event_no_log_and_no_record_of_a_sweep(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

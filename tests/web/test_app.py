@@ -403,6 +403,7 @@ def every_route(service: Service, session_id: str) -> Iterator[httpx.Response]:
     yield http.get("/readyz")
 
 
+@pytest.mark.sqlite
 def test_without_its_ledger_every_route_answers_503_and_recovers_by_itself(serve: Serve) -> None:
     service = serve()
     session_id = service.create(("a", b"x"))
