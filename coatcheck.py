@@ -30,6 +30,7 @@ from coatcheck_screen import say
 from ledger import (
     Actor,
     CoatcheckError,
+    Guard,
     LedgerUnavailable,
     RootMismatch,
     RootUnavailable,
@@ -212,8 +213,9 @@ def sweep(
     with _opened() as sessions, screen.watching("sweep") as progress:
         if dry_run:
             report = sessions.report(max_age_hours, progress=progress)
-            for objection in objections(sessions, report):
-                say(f"A sweep would be stopped. {objection}")
+            for guard, why in objections(sessions, report):
+                way_out = " If it is right now: --trust-clock" if guard is Guard.CLOCK else ""
+                say(f"A sweep would be stopped. {why}{way_out}")
         else:
             report = sessions.sweep(
                 listed,

@@ -24,7 +24,6 @@ from tui.table import SessionTable
 
 FEW, MANY = 1_000, 1_000_000
 AT_ONCE = 20_000
-HOUR_US = 3_600_000_000
 BEAT_S = 0.005
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from ledger import guards, queries
 from ledger.cursors import cursor_of, place_of
 from ledger.disk import HOUSE, TRASH, StoredFile, is_session_id
-from ledger.errors import CoatcheckError, SessionNotFound, SweepStopped, UsageError
+from ledger.errors import CoatcheckError, Guard, SessionNotFound, SweepStopped, UsageError
 from ledger.models import State
 from ledger.plan import Evidence, Kind, Verdict
 from ledger.report import Entry, Report, printable, rfc3339
@@ -37,18 +37,17 @@ def files_of(sessions: SessionLedger, session: Session) -> list[StoredFile]:
     return []
 
 
-def objections(sessions: SessionLedger, report: Report) -> list[str]:
-    """The guards that would stop a sweep of this report now, each in its own words."""
-    place, found = sessions.place, []
+def objections(sessions: SessionLedger, report: Report) -> Iterator[tuple[Guard, str]]:
+    """The guards that would stop a sweep of this report now, asked ahead; and each one's reason."""
+    place = sessions.place
     if why := guards.clock_problem(place):
-        found.append(f"The clock is not trusted: {why}. If it is right now: --trust-clock")
+        yield Guard.CLOCK, f"The clock is not trusted: {why}."
     accepted = guards.accepted_max_age(place)
     if report.max_age_us < accepted:
         try:
             guards.check_brake(report, accepted, place.settings.brake, sessions.clock())
         except SweepStopped as stop:
-            found.append(str(stop))
-    return found
+            yield Guard.BRAKE, str(stop)
 
 
 def session_json(session: Session, files: Sequence[StoredFile] | None = None) -> dict[str, Any]:

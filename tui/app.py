@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from tui.commands import EVERYWHERE, bindings_for
-from tui.host import Host
+from tui.host import WIDE, Host
 from tui.palette import Commands
 from tui.screens.help import Help
 from tui.screens.history import HistoryPage
@@ -30,7 +30,7 @@ class Dashboard(Host):
         "history": HistoryPage,
     }
     DEFAULT_MODE = "sessions"
-    HORIZONTAL_BREAKPOINTS = [(0, "-slim"), (120, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-slim"), (WIDE, "-wide")]
 
     def action_help(self) -> None:
         self.push_screen(Help(read_only=self.read_only))

@@ -19,6 +19,7 @@ from tui.health import Status
 from tui.source import FAILURES, Source
 from tui.themes import DARK, THEMES
 
+WIDE = 120  # columns, from which on there is room for whole sentences
 _HEALTH_S = 2.0
 _REST = 10  # one that takes long to ask for is left alone for so many times as long
 

@@ -16,15 +16,13 @@ from ledger import (
     Report,
     SessionLedger,
     SessionNotFound,
-    SweepStopped,
-    guards,
     pages,
     queries,
 )
 from ledger.health import Health, SweepInfo
 from ledger.models import Record
 from ledger.pages import Choice, Watch
-from ledger.views import Seen
+from ledger.views import Seen, objections
 from tui.filters import Row
 from tui.shapes import detail_of
 from tui.source import (
@@ -203,17 +201,9 @@ class LocalSource:
         return Plan(report, tuple(self._objections(report)), report.sweep_id)
 
     def _objections(self, report: Report) -> Iterator[Objection]:
-        """The guards that would stop a sweep of this report, asked ahead."""
-        place = self._sessions.place
-        if why := guards.clock_problem(place):
-            said = f"The clock is not trusted: {why}. Until it is, sweeps only report."
-            yield Objection(Guard.CLOCK, said, OVERRIDES[Guard.CLOCK])
-        accepted = guards.accepted_max_age(place)
-        if report.max_age_us < accepted:
-            try:
-                guards.check_brake(report, accepted, place.settings.brake, self.now())
-            except SweepStopped as stop:
-                yield Objection(Guard.BRAKE, str(stop), OVERRIDES[Guard.BRAKE])
+        for guard, why in objections(self._sessions, report):
+            meanwhile = " Until it is, sweeps only report." if guard is Guard.CLOCK else ""
+            yield Objection(guard, f"{why}{meanwhile}", OVERRIDES[guard])
 
     def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report:
         return self._sessions.sweep(

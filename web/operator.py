@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from ledger import Progress, Report, SessionLedger, State
 from ledger.cursors import place_of
 from ledger.report import csv_pieces
+from ledger.settings import CENTURY_HOURS
 from web import pages
 from web.auth import needs_token
 from web.bodies import Refused
@@ -33,7 +34,7 @@ from web.shapes import (
     SweepPage,
 )
 from web.streams import Stream, in_thread
-from web.sweeps import MOST_HOURS, SweepOrder, Sweeps
+from web.sweeps import SweepOrder, Sweeps
 
 MOST_REPORTS = 4  # being made or sent at once, each of them in memory
 
@@ -46,7 +47,7 @@ Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
 SweepId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER)]
 Hours = Annotated[
-    float | None, Query(gt=0, le=MOST_HOURS, allow_inf_nan=False, description="Max age.")
+    float | None, Query(gt=0, le=CENTURY_HOURS, allow_inf_nan=False, description="Max age.")
 ]
 Format = Annotated[Literal["json", "csv"], Query(alias="format")]
 Sort = Literal[

@@ -11,10 +11,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ledger import Actor, CoatcheckError, Progress, SessionLedger
+from ledger.settings import CENTURY_HOURS
 
 log = logging.getLogger("coatcheck")
 
-MOST_HOURS = 876_000
 SweepId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 
@@ -27,7 +27,9 @@ class SweepOrder(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     dry_run: bool = False
-    max_age_hours: Annotated[float | None, Field(gt=0, le=MOST_HOURS, allow_inf_nan=False)] = None
+    max_age_hours: Annotated[float | None, Field(gt=0, le=CENTURY_HOURS, allow_inf_nan=False)] = (
+        None
+    )
     of: SweepId | None = None
     past_the_brake: bool = False
     trust_clock: bool = False

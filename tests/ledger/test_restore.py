@@ -10,6 +10,18 @@ from ledger.report import moment
 from tests.ledger.world import World, around, content, findings, found
 
 
+def sweep_with_an_older_ledger_left(world: World) -> None:
+    """What a sweep has taken waits; then the ledger is a copy from before it."""
+    world.reopen(undo_hours=2)
+    world.sessions.close()
+    older = (world.folder / "ledger.db").read_bytes()
+    world.sessions = world.open()
+    world.sessions.sweep()
+    world.sessions.close()
+    (world.folder / "ledger.db").write_bytes(older)
+    world.sessions = world.open()
+
+
 def test_restore_brings_a_directory_back_byte_for_byte(world: World, stale: str) -> None:
     world.reopen(undo_hours=2)
     path = world.root / stale
@@ -50,14 +62,7 @@ def test_restore_counts_as_a_touch_in_an_older_copy_of_the_ledger_too(
     world: World, stale: str
 ) -> None:
     """Which has the session as active."""
-    world.reopen(undo_hours=2)
-    world.sessions.close()
-    older = (world.folder / "ledger.db").read_bytes()
-    world.sessions = world.open()
-    world.sessions.sweep()
-    world.sessions.close()
-    (world.folder / "ledger.db").write_bytes(older)
-    world.sessions = world.open()
+    sweep_with_an_older_ledger_left(world)
     assert world.known(stale).last_touch_at < world.hours_ago(29)
     assert moment(world.hours_ago(1)) < world.sessions.restore(stale).last_touch_at
     assert findings(world.sessions.report()) == {"live": 1}
@@ -146,14 +151,7 @@ def test_a_delete_of_what_waits_works_with_an_older_copy_of_the_ledger(
     world: World, stale: str, swept_since: bool
 ) -> None:
     """Which has it as active, and after a sweep as missing."""
-    world.reopen(undo_hours=2)
-    world.sessions.close()
-    older = (world.folder / "ledger.db").read_bytes()
-    world.sessions = world.open()
-    world.sessions.sweep()
-    world.sessions.close()
-    (world.folder / "ledger.db").write_bytes(older)
-    world.sessions = world.open()
+    sweep_with_an_older_ledger_left(world)
     if swept_since:
         world.sessions.sweep()
         assert world.state(stale) == "missing"

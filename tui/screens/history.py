@@ -18,6 +18,7 @@ from textual.widgets import Static
 from ledger.health import SweepInfo
 from tui import health, words
 from tui.commands import HISTORY, bindings_for
+from tui.host import WIDE
 from tui.logs import Events, Sweeps
 from tui.page import Page, dashboard, titled
 from tui.rows import Rows
@@ -26,7 +27,6 @@ from tui.source import FAILURES, Event
 _REREAD_S = 1.0
 _SWEEPS = 200
 _EVENTS = 200
-_WIDE = 120
 
 
 class HistoryPage(Page):
@@ -90,7 +90,7 @@ class HistoryPage(Page):
 
     def _health(self) -> Content:
         status = dashboard(self).status
-        return health.in_full(status, self.source.now(), terse=self.app.size.width < _WIDE)
+        return health.in_full(status, self.source.now(), terse=self.app.size.width < WIDE)
 
     def _tell_health(self) -> None:
         self.query_one("#health", Static).update(self._health())
