@@ -160,12 +160,15 @@ class SettingAside:
     # The second look: anything newer in there than what was judged brings it back
 
     def _is_unused(self, aside: _Aside) -> bool:
+        trouble: OSError | None = None
         try:
             if not newer_than(aside.fd, aside.name.seen, self._now()):
                 return True
         except OSError as error:
-            self._out.fail(f"{short(aside.record.session_id)}: {error.strerror}")
-        self._bring_back(aside)
+            trouble = error
+        # A look that failed because a DELETE has it by now, and empties it, is no failure.
+        if self._bring_back(aside) and trouble is not None:
+            self._out.fail(f"{short(aside.record.session_id)}: {trouble.strerror}")
         return False
 
     # Step 3: the rows say that it has ended. A touch or a DELETE since step 1 has won
@@ -207,10 +210,12 @@ class SettingAside:
 
     # Back
 
-    def _bring_back(self, aside: _Aside) -> None:
+    def _bring_back(self, aside: _Aside) -> bool:
         self._out.changed += 1
-        if self._put_back(aside):
+        is_back = self._put_back(aside)
+        if is_back:
             self._take_back(aside, "it was used after it was set aside")
+        return is_back
 
     def _put_back(self, aside: _Aside) -> bool:
         """The directory is in the root again; False where a DELETE or a restore has it, or where

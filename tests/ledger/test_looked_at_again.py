@@ -1,5 +1,6 @@
 """Between judging and removing, whoever uses the session wins: at every step, by every means."""
 
+import errno
 import os
 import threading
 import time
@@ -236,6 +237,19 @@ def check_is_live_and_whole(world: World, stale: str) -> None:
     assert (world.root / stale / "deeper/note").read_bytes() == b"a note"
     assert world.in_trash() == []
     assert findings(world.sessions.report()) == {"live": 1}
+
+
+def test_a_look_that_fails_since_a_delete_empties_the_directory_is_no_failure(
+    world: World, stale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted_while_read(*_: object) -> bool:
+        assert world.sessions.delete_session(stale)
+        raise OSError(errno.ESTALE, "the tree was moved about while it was read")
+
+    monkeypatch.setattr("ledger.aside.newer_than", deleted_while_read)
+    done = world.sessions.sweep()
+    assert (done.removed, done.changed, done.failures) == (0, 1, [])
+    assert world.state(stale) == "deleted"
 
 
 @between_steps_1_and_3
