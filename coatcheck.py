@@ -45,7 +45,7 @@ from ledger import (
 from ledger.adoption import preview
 from ledger.checks import Status
 from ledger.system import now_us
-from ledger.views import Page, Seen, objections
+from ledger.views import Page, Seen
 
 if _interruptible:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -213,9 +213,10 @@ def sweep(
     with _opened() as sessions, screen.watching("sweep") as progress:
         if dry_run:
             report = sessions.report(max_age_hours, progress=progress)
-            for guard, why in objections(sessions, report):
-                way_out = " If it is right now: --trust-clock" if guard is Guard.CLOCK else ""
-                say(f"A sweep would be stopped. {why}{way_out}")
+            for objection in report.objections:
+                clock = objection.guard is Guard.CLOCK
+                way_out = " If it is right now: --trust-clock" if clock else ""
+                say(f"A sweep would be stopped. {objection.why}{way_out}")
         else:
             report = sessions.sweep(
                 listed,

@@ -1,4 +1,4 @@
-"""Dry runs that are recorded: each has its row, and its list is kept for an hour.
+"""Dry runs. One that is recorded has its row, and its list is kept for an hour.
 
 The list lies in the root, so that every worker of it finds it; it is carried out once.
 """
@@ -24,6 +24,19 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+def report(place: Place, order: Order, clock: Callable[[], int]) -> Report:
+    """A dry run that nothing is written of. Raises RootMismatch, RootUnavailable."""
+    with guards.usable(place.root.path):
+        guards.check_root(place)
+        return _listed(place, order, clock(), clock)
+
+
+def _listed(place: Place, order: Order, now: int, clock: Callable[[], int]) -> Report:
+    listed = Listing(place, order, now, clock).report()
+    listed.objections = list(guards.objections(place, listed, clock()))
+    return listed
+
+
 def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
     """A dry run with its row; its list is kept. Raises SweepUnderWay, RootMismatch, OSError."""
     with guards.one_sweeper(place):
@@ -33,7 +46,7 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
         try:
             pruning.prune_reports(place, now)
             _save_progress(order.progress, recorded)
-            report = Listing(place, order, now, clock).report()
+            report = _listed(place, order, now, clock)
             if not order.progress.cancel.is_set():
                 _keep(place, recorded.sweep_id, report)
         except BaseException as error:

@@ -21,7 +21,7 @@ from ledger.errors import (
 from ledger.models import ROOTS, UnsoundRow
 from ledger.place import Place
 from ledger.plan import Action
-from ledger.report import Report
+from ledger.report import Objection, Report
 from ledger.settings import DAY_US
 
 JUMP_US = 5 * 60_000_000
@@ -194,6 +194,23 @@ def check_brake(report: Report, accepted: int, brake: int, now: int) -> None:
             f"allows {brake}. Nothing was removed. Is COATCHECK_MAX_AGE_HOURS right? If so, run "
             "once: coatcheck sweep --past-the-brake",
         )
+
+
+# All of them, asked ahead
+
+
+def objections(place: Place, report: Report, now: int) -> Iterator[Objection]:
+    """The guards that would stop a sweep of this report now."""
+    if why := clock_problem(place):
+        yield Objection(
+            Guard.CLOCK, f"The clock is not trusted: {why}. Until it is, sweeps only report."
+        )
+    accepted = accepted_max_age(place)
+    if report.max_age_us < accepted:
+        try:
+            check_brake(report, accepted, place.settings.brake, now)
+        except SweepStopped as stop:
+            yield Objection(Guard.BRAKE, str(stop))
 
 
 # One sweeper

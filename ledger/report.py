@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from ledger.errors import UsageError
+from ledger.errors import Guard, UsageError
 from ledger.plan import SETTLED, Action, Finding, Verdict
 from ledger.settings import CENTURY_HOURS, HOUR_US, hours_us
 
@@ -99,6 +99,17 @@ class Entry:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Objection:
+    """A guard that would stop a sweep of a report, asked ahead, and its reason."""
+
+    guard: Guard
+    why: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"guard": self.guard.value, "why": printable(self.why)}
+
+
 def _zeros() -> dict[Finding, int]:
     return dict.fromkeys(Finding, 0)
 
@@ -110,7 +121,8 @@ class Report:
     `removed` counts sessions taken out of the root, those that wait in the trash included;
     `waiting` counts those apart; `changed`, entries that were no longer as listed; `failed`,
     those that could not be carried out, each told in `failures`. In `counts`, what a sweep finished
-    and then judged anew in the same run is counted under both findings.
+    and then judged anew in the same run is counted under both findings. `objections` are those that
+    a sweep would meet; a report that was carried out has none.
     """
 
     at: int
@@ -126,6 +138,7 @@ class Report:
     failed: int = 0
     entries: list[Entry] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    objections: list[Objection] = field(default_factory=list)
     sweep_id: int | None = None
 
     @property
@@ -159,8 +172,16 @@ class Report:
         }
 
     def as_json(self) -> dict[str, Any]:
-        body = {**self.head(), "findings": [entry.as_json() for entry in self.entries]}
-        return {**body, "failures": self.failures} if self.failures else body
+        findings = [entry.as_json() for entry in self.entries]
+        return {**self.head(), "findings": findings, **self._exceptions()}
+
+    def _exceptions(self) -> dict[str, Any]:
+        """What most reports have none of, and then do not name."""
+        told = {
+            "failures": self.failures,
+            "objections": [objection.as_json() for objection in self.objections],
+        }
+        return {name: each for name, each in told.items() if each}
 
     def as_csv(self) -> str:
         return csv_of(self.entries)
@@ -172,7 +193,8 @@ class Report:
         for some in _some_at_a_time(self.entries):
             yield between + ", ".join(json.dumps(entry.as_json()) for entry in some)
             between = ", "
-        yield f'], "failures": {json.dumps(self.failures)}}}' if self.failures else "]}"
+        told = self._exceptions()
+        yield f"], {json.dumps(told)[1:]}" if told else "]}"
 
 
 def csv_of(entries: Iterable[Entry]) -> str:

@@ -234,7 +234,7 @@ class SessionLedger:
         `max_age_hours` unset: the settings'. Changes nothing. Raises RootMismatch.
         """
         order = self._order(max_age_hours, by=Actor.SWEEP, dry_run=True, progress=progress)
-        return sweep.run(self.place, order, self.clock)
+        return dry_runs.report(self.place, order, self.clock)
 
     def dry_run(
         self,

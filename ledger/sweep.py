@@ -32,7 +32,7 @@ _NOTHING_TO_DO = frozenset({Action.KEEP, Action.REPORT})
 
 
 def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
-    """One sweep, or one dry run.
+    """One sweep.
 
     Raises SweepStopped, RootMismatch, RootUnavailable, LedgerUnavailable.
     """
@@ -41,9 +41,6 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
 
 
 def _run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
-    if order.dry_run:
-        guards.check_root(place)
-        return Listing(place, order, clock(), clock).report()
     if order.listed is not None and order.listed.root_id != place.root_id:
         raise UsageError(
             f"The report is of the root {order.listed.root_id} ({order.listed.root}), not of "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from sqlalchemy import Row
 
-from ledger import guards, queries
+from ledger import queries
 from ledger.cursors import cursor_of, place_of
 from ledger.disk import HOUSE, TRASH, StoredFile, is_session_id
-from ledger.errors import CoatcheckError, Guard, SessionNotFound, SweepStopped, UsageError
+from ledger.errors import CoatcheckError, SessionNotFound, UsageError
 from ledger.models import State
 from ledger.plan import Evidence, Kind, Verdict
-from ledger.report import Entry, Report, printable, rfc3339
+from ledger.report import Entry, printable, rfc3339
 from ledger.sessions import Session, SessionLedger
 from ledger.survey import survey_trash, trash_entries
 
@@ -35,19 +35,6 @@ def files_of(sessions: SessionLedger, session: Session) -> list[StoredFile]:
             return sessions.claimed_files(session)
         return sessions.files(session.id)
     return []
-
-
-def objections(sessions: SessionLedger, report: Report) -> Iterator[tuple[Guard, str]]:
-    """The guards that would stop a sweep of this report now, asked ahead; and each one's reason."""
-    place = sessions.place
-    if why := guards.clock_problem(place):
-        yield Guard.CLOCK, f"The clock is not trusted: {why}."
-    accepted = guards.accepted_max_age(place)
-    if report.max_age_us < accepted:
-        try:
-            guards.check_brake(report, accepted, place.settings.brake, sessions.clock())
-        except SweepStopped as stop:
-            yield Guard.BRAKE, str(stop)
 
 
 def session_json(session: Session, files: Sequence[StoredFile] | None = None) -> dict[str, Any]:

@@ -495,6 +495,10 @@ def test_a_dry_run_says_which_guard_would_stop_the_sweep(monkeypatch: pytest.Mon
     ran = cc("sweep", "--dry-run", "--max-age-hours", 1)
     assert ran.code == 0
     assert "A sweep would be stopped. 1 sessions are stale by the max age of 1 h" in ran.err
+    for args in (("sweep", "--dry-run"), ("report",)):
+        [objection] = cc(*args, "--max-age-hours", 1, "--json").json["objections"]
+        assert objection["guard"] == "brake"
+        assert objection["why"] in ran.err
 
 
 def test_progress_is_drawn_on_a_terminal(sessions: SessionLedger) -> None:

@@ -22,18 +22,15 @@ from ledger import (
 from ledger.health import Health, SweepInfo
 from ledger.models import Record
 from ledger.pages import Choice, Watch
-from ledger.views import Seen, objections
+from ledger.views import Seen
 from tui.filters import Row
 from tui.shapes import detail_of
 from tui.source import (
-    OVERRIDES,
     Around,
     Cancel,
     Cancelled,
     Detail,
     Event,
-    Objection,
-    Plan,
     Reread,
     View,
 )
@@ -193,21 +190,14 @@ class LocalSource:
 
     def dry_run(
         self, max_age_hours: float | None, progress: Progress, *, keep: bool = True
-    ) -> Plan:
+    ) -> Report:
         if keep:
-            report = self._sessions.dry_run(max_age_hours, by=Actor.OPERATOR, progress=progress)
-        else:
-            report = self._sessions.report(max_age_hours, progress=progress)
-        return Plan(report, tuple(self._objections(report)), report.sweep_id)
+            return self._sessions.dry_run(max_age_hours, by=Actor.OPERATOR, progress=progress)
+        return self._sessions.report(max_age_hours, progress=progress)
 
-    def _objections(self, report: Report) -> Iterator[Objection]:
-        for guard, why in objections(self._sessions, report):
-            meanwhile = " Until it is, sweeps only report." if guard is Guard.CLOCK else ""
-            yield Objection(guard, f"{why}{meanwhile}", OVERRIDES[guard])
-
-    def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report:
+    def sweep(self, plan: Report, overridden: frozenset[Guard], progress: Progress) -> Report:
         return self._sessions.sweep(
-            plan.report,
+            plan,
             past_the_brake=Guard.BRAKE in overridden,
             trust_clock=Guard.CLOCK in overridden,
             by=Actor.OPERATOR,

@@ -17,14 +17,11 @@ from tui.filters import Row
 from tui.http import Client
 from tui.shapes import detail_of, event_of, health_of, report_of, row_of, sweep_of
 from tui.source import (
-    OVERRIDES,
     Around,
     Cancel,
     Cancelled,
     Detail,
     Event,
-    Objection,
-    Plan,
     Refused,
     Reread,
     View,
@@ -170,22 +167,18 @@ class RemoteSource:
 
     def dry_run(
         self, max_age_hours: float | None, progress: Progress, *, keep: bool = True
-    ) -> Plan:
+    ) -> Report:
         if not keep:
-            report = self.report(progress, max_age_hours)
-            return Plan(report, tuple(self._objections()))
+            return self.report(progress, max_age_hours)
         order: dict[str, Any] = {"dry_run": True}
         if max_age_hours is not None:
             order["max_age_hours"] = max_age_hours
         told = self._run(order, progress)
-        return Plan(report_of(told["result"]), tuple(self._objections()), told["sweep_id"])
+        report = report_of(told["result"])
+        report.sweep_id = told["sweep_id"]
+        return report
 
-    def _objections(self) -> list[Objection]:
-        """Of the guards, only the clock is told of ahead; the brake says no when it is tried."""
-        clock = self.health().clock
-        return [Objection(Guard.CLOCK, clock, OVERRIDES[Guard.CLOCK])] if clock else []
-
-    def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report:
+    def sweep(self, plan: Report, overridden: frozenset[Guard], progress: Progress) -> Report:
         order: dict[str, Any] = {"of": plan.sweep_id}
         if Guard.BRAKE in overridden:
             order["past_the_brake"] = True

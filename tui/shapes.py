@@ -6,11 +6,11 @@ import json
 from datetime import datetime
 from typing import Any
 
-from ledger import Finding, Report, parse_report
+from ledger import Finding, Guard, Report, parse_report
 from ledger.health import Health, SweepInfo
 from ledger.models import State
 from ledger.plan import Kind
-from ledger.report import micros, moment
+from ledger.report import Objection, micros, moment
 from ledger.settings import hours_us
 from tui import words
 from tui.filters import Row
@@ -155,6 +155,8 @@ def report_of(told: dict[str, Any]) -> Report:
     for name in _COUNTED:
         setattr(report, name, told[name])
     report.failures = list(told.get("failures") or ())
+    objections = told.get("objections") or ()
+    report.objections = [Objection(Guard(each["guard"]), each["why"]) for each in objections]
     return report
 
 

@@ -153,26 +153,8 @@ class Detail:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A dry run: the list that a sweep would carry out, and which guards would stop it."""
-
-    report: Report
-    objections: tuple[Objection, ...] = ()
-    sweep_id: int | None = None
-
-
 # What an operator types to override a guard; the others cannot be overridden.
 OVERRIDES = {Guard.CLOCK: "the clock is right", Guard.BRAKE: "past the brake"}
-
-
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """A guard that says no. `typed` is what an operator types to override it; None: he cannot."""
-
-    guard: Guard
-    why: str
-    typed: str | None = None
 
 
 class Source(Protocol):
@@ -206,11 +188,11 @@ class Source(Protocol):
 
     # The sweep
     def report(self, progress: Progress) -> Report: ...
-    # `keep`: so that it can be carried out; else nothing is written
+    # `keep`: so that `sweep` can carry it out; else nothing is written
     def dry_run(
         self, max_age_hours: float | None, progress: Progress, *, keep: bool = True
-    ) -> Plan: ...
-    def sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> Report: ...
+    ) -> Report: ...
+    def sweep(self, plan: Report, overridden: frozenset[Guard], progress: Progress) -> Report: ...
 
     # History and health
     def sweeps(self, most: int) -> list[SweepInfo]: ...

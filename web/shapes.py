@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field
 from sqlalchemy import Row
 
-from ledger import Action, Finding, Session, State
+from ledger import Action, Finding, Guard, Session, State
 from ledger.disk import StoredFile
 from ledger.health import SweepInfo
 from ledger.place import Place
@@ -78,7 +78,7 @@ class SweepJson(BaseModel):
     """One sweep or dry run; `result` is null while it runs.
 
     The result is the report's JSON without its findings, and `by`, `why` and `failures`; that of
-    one dry run whose list is still kept has the findings.
+    one dry run whose list is still kept has the findings, and which guards object.
     """
 
     sweep_id: int
@@ -178,8 +178,18 @@ class SeenJson(BaseModel):
         return cls.model_validate(seen.as_json())
 
 
+class ObjectionJson(BaseModel):
+    """A guard that would stop a sweep now, and why."""
+
+    guard: Guard
+    why: str
+
+
 class ReportJson(BaseModel):
-    """The orphan report. `counts` and `bytes` have every finding; `live` is not listed."""
+    """The orphan report. `counts` and `bytes` have every finding; `live` is not listed.
+
+    `objections` and `failures` are named where there are any.
+    """
 
     at: str
     root: str
@@ -193,3 +203,5 @@ class ReportJson(BaseModel):
     changed: int
     failed: int
     findings: list[FindingJson]
+    failures: list[str] = []
+    objections: list[ObjectionJson] = []

@@ -279,8 +279,8 @@ def test_a_sweep_does_exactly_what_its_dry_run_listed(world: World) -> None:
     forgotten = world.create("forgotten", a=10)
     world.forget(forgotten, 30)
     plan = world.source.dry_run(None, Progress())
-    assert [entry.session_id for entry in plan.report.entries] == [forgotten.id]
-    assert plan.objections == ()
+    assert [entry.session_id for entry in plan.entries] == [forgotten.id]
+    assert plan.objections == []
     later = world.create("forgotten later", a=10)
     world.forget(later, 30)
     result = world.source.sweep(plan, frozenset(), Progress())
@@ -300,10 +300,13 @@ def test_by_a_lower_max_age_the_brake_says_no_until_it_is_overridden(braked: Wor
     session = braked.create("young", a=10)
     braked.forget(session, 2)
     plan = braked.source.dry_run(1.0, Progress())
-    assert plan.report.counts[Finding.STALE] == 1
-    assert plan.report.max_age_us == HOUR
-    if not braked.is_remote:  # a service says so only when it is tried
-        assert [objection.guard for objection in plan.objections] == [Guard.BRAKE]
+    assert plan.counts[Finding.STALE] == 1
+    assert plan.max_age_us == HOUR
+    unkept = braked.source.dry_run(1.0, Progress(), keep=False)
+    for report in (plan, unkept):
+        [objection] = report.objections
+        assert objection.guard is Guard.BRAKE
+        assert "brake allows 0" in objection.why
     with pytest.raises(SweepStopped, match="brake allows 0") as stop:
         braked.source.sweep(plan, frozenset(), Progress())
     assert stop.value.by is Guard.BRAKE
@@ -319,7 +322,7 @@ def test_a_dry_run_that_writes_nothing_goes_by_any_max_age(world: World) -> None
     world.forget(world.create("forgotten", a=10), 2)
     before = world.source.sweeps(5)
     for hours, stale in ((1.5, 1), (2.5, 0)):
-        report = world.source.dry_run(hours, Progress(), keep=False).report
+        report = world.source.dry_run(hours, Progress(), keep=False)
         assert (report.counts[Finding.STALE], report.max_age_us) == (stale, hours * HOUR)
     assert world.source.sweeps(5) == before
 

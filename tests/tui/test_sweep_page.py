@@ -69,8 +69,6 @@ async def test_the_brake_is_overridden_only_by_typing_it(braked: World) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("3", "tab", "1", "enter")
         await until_shown(pilot, "1 session would go", "Judged by 1 h")
-        if braked.is_remote:  # says so when it is tried, and not before
-            await pilot.press("x", "y")
         await until_shown(pilot, "✖ brake:", "brake allows 0")
         assert (braked.root / session.id).exists()
         await pilot.press("x")
@@ -89,8 +87,6 @@ async def test_the_brake_is_overridden_only_by_typing_it(braked: World) -> None:
 
 
 async def test_a_word_that_is_not_the_right_one_overrides_nothing(braked: World) -> None:
-    if braked.is_remote:
-        return
     braked.forget(braked.create("young", a=10), 2)
     app = braked.dashboard()
     async with app.run_test(size=SIZE) as pilot:

@@ -15,6 +15,7 @@ from textual.message import Message
 from textual.widgets import Button, Input, Label, Static
 
 from ledger import Action, Finding, Guard, Progress, Report, SweepStopped
+from ledger.report import Objection
 from tui import words
 from tui.commands import SWEEP, bindings_for
 from tui.deeds import Deeds
@@ -23,7 +24,7 @@ from tui.page import Page, dashboard
 from tui.progress import ProgressLine
 from tui.screens.confirm import Confirm
 from tui.screens.session import SessionPage
-from tui.source import FAILURES, OVERRIDES, Objection, Plan
+from tui.source import FAILURES, OVERRIDES
 
 
 class SweepPage(Deeds, Page):
@@ -35,7 +36,7 @@ class SweepPage(Deeds, Page):
 
     @dataclass
     class Planned(Message):
-        plan: Plan
+        plan: Report
 
     @dataclass
     class Swept(Message):
@@ -49,7 +50,7 @@ class SweepPage(Deeds, Page):
 
     @dataclass
     class Stopped(Message):
-        plan: Plan
+        plan: Report
         error: SweepStopped
 
     @dataclass
@@ -59,7 +60,7 @@ class SweepPage(Deeds, Page):
 
     def __init__(self) -> None:
         super().__init__()
-        self.plan: Plan | None = None
+        self.plan: Report | None = None
         self.running: Progress | None = None
         self._root = ""
 
@@ -122,11 +123,11 @@ class SweepPage(Deeds, Page):
             self._say(Content("The dry run was cancelled; nothing was looked at to its end."))
             return
         self.plan = message.plan
-        self._root = message.plan.report.root
+        self._root = message.plan.root
         self._show_buttons()
         self._say(_planned(message.plan))
         findings = self.query_one(Findings)
-        findings.show_report(message.plan.report)
+        findings.show_report(message.plan)
         findings.focus()
 
     # The sweep
@@ -138,30 +139,26 @@ class SweepPage(Deeds, Page):
             self._override(self.plan, list(self.plan.objections), frozenset())
 
     def _override(
-        self, plan: Plan, left: Sequence[Objection], overridden: frozenset[Guard]
+        self, plan: Report, left: Sequence[Objection], overridden: frozenset[Guard]
     ) -> None:
         """Each guard that objects is overridden by its own words, or not at all."""
         if not left:
             self._ask(plan, overridden)
             return
         first, *rest = left
-        if first.typed is None:
-            self.notify(first.why, title="Stopped by a guard", severity="error", markup=False)
-            return
-        dialog = Confirm(
-            f"The {first.guard} says no", [first.why], yes="Override it", typed=first.typed
-        )
+        typed = OVERRIDES[first.guard]
+        dialog = Confirm(f"The {first.guard} says no", [first.why], yes="Override it", typed=typed)
         self.app.push_screen(
             dialog,
             lambda yes: self._override(plan, rest, overridden | {first.guard}) if yes else None,
         )
 
-    def _ask(self, plan: Plan, overridden: frozenset[Guard]) -> None:
-        many = words.count(_going(plan.report), "session")
+    def _ask(self, plan: Report, overridden: frozenset[Guard]) -> None:
+        many = words.count(_going(plan), "session")
         dialog = Confirm(
             "Sweep exactly this list?",
             [
-                *totals(plan.report).plain.split("\n"),
+                *totals(plan).plain.split("\n"),
                 "",
                 "Each is looked at again first: what was used since the dry run stays.",
             ],
@@ -169,12 +166,12 @@ class SweepPage(Deeds, Page):
         )
         self.app.push_screen(dialog, lambda yes: self._start(plan, overridden) if yes else None)
 
-    def _start(self, plan: Plan, overridden: frozenset[Guard]) -> None:
+    def _start(self, plan: Report, overridden: frozenset[Guard]) -> None:
         self.plan = None  # a list is carried out once
         self._sweep(plan, overridden, self._begin("Sweeping"))
 
     @work(thread=True, group="sweep", exit_on_error=False)
-    def _sweep(self, plan: Plan, overridden: frozenset[Guard], progress: Progress) -> None:
+    def _sweep(self, plan: Report, overridden: frozenset[Guard], progress: Progress) -> None:
         try:
             self.post_message(self.Swept(self.source.sweep(plan, overridden, progress)))
             if not progress.cancel.is_set():
@@ -200,9 +197,9 @@ class SweepPage(Deeds, Page):
         """A guard that was not asked ahead said no: its list is there still, to override it."""
         self._end()
         stop = message.error
-        typed = OVERRIDES.get(stop.by)
-        objection = Objection(stop.by, str(stop), typed)
-        self.plan = replace(message.plan, objections=(objection,)) if typed else None
+        objections = [Objection(stop.by, str(stop))]
+        again = stop.by in OVERRIDES
+        self.plan = replace(message.plan, objections=objections) if again else None
         self._show_buttons()
         self._say(Content(f"✖ {stop.by}: {stop}").stylize("bold $text-error"))
 
@@ -291,9 +288,9 @@ def _going(report: Report) -> int:
     return sum(entry.action is Action.SET_ASIDE for entry in report.entries)
 
 
-def _planned(plan: Plan) -> Content:
-    by = f"Judged by {words.hours(plan.report.max_age_us)}. "
-    parts = [totals(plan.report), Content(by)]
+def _planned(plan: Report) -> Content:
+    by = f"Judged by {words.hours(plan.max_age_us)}. "
+    parts = [totals(plan), Content(by)]
     for objection in plan.objections:
         said = Content(f"✖ {objection.guard}: {words.shown(objection.why)}")
         parts.append(said.stylize("bold $text-error"))
