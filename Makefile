@@ -37,7 +37,7 @@ test-postgresql: $(DEV) ## runs the tests once more, with every ledger that can 
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal --postgresql $(ARGS)
 
 torture: $(DEV) ## runs the long tests: crashes, faults and races by the thousand, and says how many
-	$(BIN)/python -m pytest -m torture --timeout=3600 -v -rsP $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -m torture --timeout=3600 -v -rsP $(ARGS)
 
 lint: $(DEV) ## checks style, format and types
 	$(BIN)/ruff check .
