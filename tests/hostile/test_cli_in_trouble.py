@@ -154,7 +154,7 @@ def at_system_calls(kind: type[Command], stage: Stage, every: int) -> None:
 
 @every_command
 def test_refused_anywhere_it_says_so_in_a_sentence(kind: type[Command], stage: Stage) -> None:
-    at_its_own_points(kind, stage, every=120)
+    at_its_own_points(kind, stage, every=200)
 
 
 @needs_strace

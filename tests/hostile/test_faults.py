@@ -96,12 +96,12 @@ looking = pytest.mark.parametrize("looks", [False, True], ids=["changing", "look
 def test_refused_at_its_own_points_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:
-    at_its_own_points(kind, stage, every=60, looks=False)
+    at_its_own_points(kind, stage, every=90, looks=False)
 
 
 @pytest.mark.parametrize("kind", [Claim, Delete, Sweep, Upload])
 def test_refused_a_look_it_loses_nothing_and_says_so(kind: type[Operation], stage: Stage) -> None:
-    at_its_own_points(kind, stage, every=90, looks=True)
+    at_its_own_points(kind, stage, every=150, looks=True)
 
 
 @needs_strace
@@ -109,7 +109,7 @@ def test_refused_a_look_it_loses_nothing_and_says_so(kind: type[Operation], stag
 def test_refused_by_the_system_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:
-    at_system_calls(kind, stage, every=200)
+    at_system_calls(kind, stage, every=300)
 
 
 @pytest.mark.torture

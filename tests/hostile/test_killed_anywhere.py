@@ -59,7 +59,7 @@ def at_system_calls(kind: type[Operation], stage: Stage, every: int) -> None:
 def test_killed_at_its_own_points_it_leaves_nothing_lost(
     kind: type[Operation], stage: Stage
 ) -> None:
-    at_its_own_points(kind, stage, every=12)
+    at_its_own_points(kind, stage, every=20)
 
 
 @needs_strace

@@ -355,7 +355,7 @@ every_operation = pytest.mark.parametrize(
 
 @every_operation
 def test_any_lost_tail_is_finished_or_taken_back(kind: type[Operation], stage: Stage) -> None:
-    cut_everywhere(kind, stage, most=3)
+    cut_everywhere(kind, stage, most=2)
 
 
 @pytest.mark.torture

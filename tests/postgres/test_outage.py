@@ -18,8 +18,6 @@ from tests.postgres.services import Service, wait_for
 
 pytestmark = pytest.mark.postgresql
 
-OUTAGES = 2
-
 
 @pytest.fixture
 def service(tmp_path: Path, own_postgres: Server) -> Iterator[Service]:
@@ -109,15 +107,21 @@ def test_a_service_may_start_before_its_server(tmp_path: Path, own_postgres: Ser
     assert service.end() == 0
 
 
-@pytest.mark.parametrize("how", ["cut off", "crash"])
+@pytest.mark.parametrize(
+    ("how", "outages"),
+    [
+        *(("cut off", 1), ("crash", 1)),
+        *(pytest.param(how, 20, marks=pytest.mark.torture) for how in ("cut off", "crash")),
+    ],
+)
 def test_nothing_acknowledged_is_lost_when_the_server_is(
-    how: str, service: Service, own_postgres: Server
+    how: str, outages: int, service: Service, own_postgres: Server
 ) -> None:
     clients = [Client(service) for _ in range(4)]
     threads = [threading.Thread(target=client.run) for client in clients]
     for thread in threads:
         thread.start()
-    for _ in range(OUTAGES):
+    for _ in range(outages):
         goal = total(clients) + 15
         wait_for(partial(reached, clients, goal), "the clients get on")
         if how == "crash":
