@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from ledger import system
 
+OnEntry = Callable[[int], None]
 DEAD = "dead-"
 """Begins the name of what is being unlinked; nobody brings it back."""
 
@@ -45,9 +46,7 @@ class Removed:
     failures: tuple[str, ...]
 
 
-def remove_dead(
-    trash_fd: int, name: str, *, on_entry: Callable[[int], None] | None = None
-) -> Removed:
+def remove_dead(trash_fd: int, name: str, *, on_entry: OnEntry | None = None) -> Removed:
     """The dead entry `name` of the trash is gone, or the failures say what of it is left, and why.
 
     `on_entry` is told, entry by entry, how many are unlinked by now; what it raises, OSErrors
@@ -111,7 +110,7 @@ class _Reading:
 
 
 class _Removal:
-    def __init__(self, trash_fd: int, on_entry: Callable[[int], None] | None) -> None:
+    def __init__(self, trash_fd: int, on_entry: OnEntry | None) -> None:
         self.trash_fd = trash_fd
         self.on_entry = on_entry
         self.waiting: list[_Dead] = []

@@ -15,6 +15,10 @@ from ledger.place import Place
 log = logging.getLogger("coatcheck")
 
 
+class _Stopped(Exception):
+    """The remover is to leave the rest to the next sweep."""
+
+
 class Remover:
     """Removes in the background what users deleted; what it leaves, the next sweep finishes."""
 
@@ -24,6 +28,7 @@ class Remover:
         self._entries: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._stop = threading.Event()
 
     def add(self, entry: str) -> None:
         with self._starting:
@@ -34,8 +39,10 @@ class Remover:
                 self._thread.start()
         self._entries.put(entry)
 
-    def close(self) -> None:
-        """Returns when everything that was added is removed."""
+    def close(self, *, finish: bool = True) -> None:
+        """Returns when everything that was added is removed; else between two entries of it."""
+        if not finish:
+            self._stop.set()
         with self._starting:  # until it has ended: a second one could take the word for itself
             if self._thread is not None:
                 self._entries.put(None)
@@ -46,7 +53,12 @@ class Remover:
         while (entry := self._entries.get()) is not None:
             # Nothing is lost here: the entry stays in the trash, and a sweep reports why.
             try:
-                with suppress(OSError, CoatcheckError):
-                    upkeep.finish_trash(self._place, entry, self._clock())
+                with suppress(OSError, CoatcheckError, _Stopped):
+                    self._go_on()
+                    upkeep.finish_trash(self._place, entry, self._clock(), on_entry=self._go_on)
             except Exception:
                 log.exception("this should not happen; the next sweep removes what was deleted")
+
+    def _go_on(self, _: int = 0) -> None:
+        if self._stop.is_set():
+            raise _Stopped

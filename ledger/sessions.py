@@ -102,9 +102,10 @@ class SessionLedger:
             raise
         return cls(place, clock)
 
-    def close(self) -> None:
-        """What was deleted is removed, and everything closed."""
-        self._remover.close()
+    def close(self, *, finish: bool = True) -> None:
+        """What was deleted is removed, and everything closed. With `finish=False`, soon: bytes
+        that are left then, the next sweep removes."""
+        self._remover.close(finish=finish)
         self.place.close()
 
     def __enter__(self) -> Self:

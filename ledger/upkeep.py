@@ -11,7 +11,7 @@ from ledger import moves, queries, removal, states, system
 from ledger.disk import TrashName, inode_of, newer_than, open_directory
 from ledger.models import Actor, Record, State
 from ledger.place import Place
-from ledger.removal import Removed
+from ledger.removal import OnEntry, Removed
 from ledger.states import Move
 
 NAME_TAKEN = (
@@ -160,14 +160,17 @@ def take_over(place: Place, session_id: str, name: str) -> None:
 # An entry of the trash
 
 
-def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> Outcome:
+def finish_trash(
+    place: Place, entry: str, now: int, *, early: bool = False, on_entry: OnEntry | None = None
+) -> Outcome:
     """Removes what the trash holds under this name, or brings it back where it was used since.
 
-    What is not due yet stays, unless `early`. Raises OSError for bytes that cannot be removed.
+    What is not due yet stays, unless `early`. What `on_entry` raises ends the removal. Raises
+    OSError for bytes that cannot be removed.
     """
     name = TrashName.parse(entry)
     if name is None:
-        return _remove(place, entry)
+        return _remove(place, entry, on_entry=on_entry)
     try:
         fd = _open_in_trash(place, entry, final=name.by_user)
     except FileNotFoundError:
@@ -193,7 +196,7 @@ def finish_trash(place: Place, entry: str, now: int, *, early: bool = False) -> 
                 outcome = Outcome.REMOVED
         if name.due > now and not early:
             return outcome
-        done = bury_and_remove(place, name, fd, now)
+        done = bury_and_remove(place, name, fd, now, on_entry=on_entry)
         return outcome if done is Outcome.DONE else done
     finally:
         os.close(fd)
@@ -238,7 +241,9 @@ def postpone(place: Place, name: TrashName, now: int, due: int) -> None:
     moves.rename_in_trash(place.root, str(name), str(later))
 
 
-def bury_and_remove(place: Place, name: TrashName, fd: int, now: int) -> Outcome:
+def bury_and_remove(
+    place: Place, name: TrashName, fd: int, now: int, *, on_entry: OnEntry | None = None
+) -> Outcome:
     """The entry's bytes are gone; what was used up to its burial goes back instead (CHANGED).
 
     `fd` is its directory, and of a sweep's entry the caller has the exclusive lock. Raises OSError
@@ -256,7 +261,7 @@ def bury_and_remove(place: Place, name: TrashName, fd: int, now: int) -> Outcome
         return bring_back(place, name, now)
     if name.by_user:
         system.lock_exclusive(fd)  # to tell other removers; but a DELETE waits for nobody
-    return _remove(place, dead, held=True)
+    return _remove(place, dead, held=True, on_entry=on_entry)
 
 
 def _is_used(fd: int, name: TrashName, now: int) -> bool:
@@ -264,7 +269,9 @@ def _is_used(fd: int, name: TrashName, now: int) -> bool:
     return not name.by_user and newer_than(fd, name.seen, now)
 
 
-def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:
+def _remove(
+    place: Place, dead: str, *, held: bool = False, on_entry: OnEntry | None = None
+) -> Outcome:
     """Unlinks a dead entry, unless another remover is at it. Raises OSError for what stays."""
     try:
         fd = _open_in_trash(place, dead, final=True)
@@ -275,7 +282,7 @@ def _remove(place: Place, dead: str, *, held: bool = False) -> Outcome:
     try:
         if fd >= 0 and not held and not system.lock_exclusive(fd):
             return Outcome.IN_USE
-        _raise_for(removal.remove_dead(place.root.trash, dead))
+        _raise_for(removal.remove_dead(place.root.trash, dead, on_entry=on_entry))
     finally:
         if fd >= 0:
             os.close(fd)

@@ -66,7 +66,7 @@ class Opening:
         with self._opening:
             opened, self._opened, self._trouble = self._opened, None, None
         if opened is not None:
-            opened.close()
+            opened.close(finish=False)  # who stops a service waits for no bytes
 
     def _remember(self, error: CoatcheckError) -> None:
         if str(error) != str(self._trouble):

@@ -15,6 +15,7 @@ from ledger import (
     SessionEnded,
     SessionError,
     SessionNotFound,
+    removal,
 )
 from tests.hostile.worlds import fork
 from tests.ledger.world import World, around, findings
@@ -227,6 +228,35 @@ def test_an_upload_in_progress_touches_its_session_now_and_then(
         last = world.known(session_id).last_touch_at
     assert [after - before for before, after in itertools.pairwise(versions)] == [1, 0, 1]
     assert abs(last - world.clock()) < 2_000_000
+
+
+def test_who_closes_in_a_hurry_waits_for_no_bytes_and_the_next_sweep_removes_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big, waiting = world.create(), world.create()
+    for number in range(20):
+        (world.root / big / f"{number}").touch()
+    remover, count = world.sessions._remover, removal._Removal._count
+    reached = threading.Event()
+
+    def count_and_wait(self: removal._Removal) -> None:
+        reached.set()
+        assert remover._stop.wait(20)
+        count(self)
+
+    monkeypatch.setattr(removal._Removal, "_count", count_and_wait)
+    for each in (big, waiting):
+        assert world.sessions.delete_session(each)
+    assert reached.wait(20)
+    world.sessions.close(finish=False)
+    [dead, set_aside] = world.in_trash()
+    assert dead.startswith(removal.DEAD)
+    assert set_aside.endswith(waiting)
+    assert len(os.listdir(world.trash / dead)) >= 20
+    world.sessions = world.open()
+    assert world.sessions.sweep().failed == 0
+    assert world.in_trash() == []
+    assert (world.state(big), world.state(waiting)) == ("deleted", "deleted")
 
 
 def test_a_delete_that_comes_while_the_ledger_is_closed_keeps_nobody_waiting(world: World) -> None:
