@@ -161,12 +161,13 @@ def _opened() -> Iterator[SessionLedger]:
 def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="So many processes on that port.")] = 1,
 ) -> None:
     """The service: upload routes, operator routes, metrics, and sweeps on a schedule."""
     from web.app import serve as run_service
 
     _log(logging.INFO, "%(asctime)s ")
-    run_service(load_settings(), host, port)
+    run_service(load_settings(), host, port, workers)
 
 
 @app.command()

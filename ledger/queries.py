@@ -19,7 +19,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Record, State, UnsoundRow
+from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Actor, Record, State, UnsoundRow
 from ledger.plan import FUTURE_US
 
 SORTS = ("created_at", "last_touch_at", "bytes", "files", "state")
@@ -253,7 +253,7 @@ def sweeps_ended(
     return connection.execute(query).all()
 
 
-def last_sweep_done(connection: Connection, root_id: str) -> int | None:
+def last_sweep_done(connection: Connection, root_id: str, *, by: Actor | None = None) -> int | None:
     """When the newest sweep ended that nothing had stopped; None where there was none."""
     query = (
         select(SWEEPS.c.finished_at)
@@ -265,6 +265,8 @@ def last_sweep_done(connection: Connection, root_id: str) -> int | None:
         .order_by(SWEEPS.c.sweep_id.desc())
         .limit(1)
     )
+    if by is not None:
+        query = query.where(SWEEPS.c.by == str(by))
     found = connection.execute(query).scalar()
     return None if found is None else int(found)
 

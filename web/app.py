@@ -62,11 +62,11 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
     return app
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
+def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
     """Serves until SIGTERM or SIGINT. Raises UsageError where it cannot listen there."""
     for chatty in ("alembic", "python_multipart"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    run(lambda: create_app(settings, host=host), host, port)
+    run(lambda: create_app(settings, host=host), host, port, workers)
 
 
 def _middleware(settings: Settings, host: str) -> list[Middleware]:

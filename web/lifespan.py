@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 from fastapi import FastAPI
 
-from ledger import guards
+from ledger import guards, queries
 from ledger.errors import CoatcheckError, SweepUnderWay
 from ledger.models import Actor
 from ledger.runs import Progress
@@ -19,6 +19,7 @@ from ledger.sessions import SessionLedger
 log = logging.getLogger("coatcheck")
 
 BEAT_S = 30.0
+_LATELY = 0.9  # of the time between two sweeps
 
 
 class Keeper:
@@ -32,6 +33,7 @@ class Keeper:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._progress: Progress | None = None
+        self._has_begun = False
 
     @property
     def progress(self) -> Progress | None:
@@ -41,6 +43,7 @@ class Keeper:
     def start(self) -> None:
         """Returns at once, whatever there is to sweep."""
         self._stop.clear()
+        self._has_begun = False
         self._thread = threading.Thread(target=self._run, name="coatcheck-keeper", daemon=True)
         self._thread.start()
 
@@ -76,10 +79,14 @@ class Keeper:
             stopped = self._stop.wait(every_s or None)
 
     def _sweep(self, sessions: SessionLedger) -> None:
+        """At the start in any case; on schedule, unless another worker has just done it."""
         self._progress = progress = Progress()
         if self._stop.is_set():
             progress.cancel.set()
         try:
+            if self._has_begun and _was_swept_lately(sessions):
+                return
+            self._has_begun = True
             sessions.sweep(by=Actor.SWEEP, keep_entries=False, progress=progress)
         except SweepUnderWay:
             log.info("another process sweeps this root just now")
@@ -87,6 +94,14 @@ class Keeper:
             log.warning("not swept: %s", error)
         finally:
             self._progress = None
+
+
+def _was_swept_lately(sessions: SessionLedger) -> bool:
+    place = sessions.place
+    with place.database.read() as connection:
+        done = queries.last_sweep_done(connection, place.root_id, by=Actor.SWEEP)
+    every_us = sessions.settings.sweep_every_minutes * 60_000_000
+    return done is not None and 0 <= sessions.clock() - done < every_us * _LATELY
 
 
 def _beat(sessions: SessionLedger) -> None:

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ledger.errors import UsageError
+from web.workers import Workers
 
 log = logging.getLogger("coatcheck")
 
@@ -94,14 +95,22 @@ class Server(uvicorn.Server):
             log.info("serving on %s (Ctrl+C ends it)", url_of(listener))
 
 
-def run(make: Callable[[], FastAPI], host: str, port: int) -> None:
+def run(make: Callable[[], FastAPI], host: str, port: int, workers: int = 1) -> None:
     """Serves what `make` makes until SIGTERM or SIGINT; what goes on then has GRACE_S seconds.
 
-    Raises UsageError where it cannot listen there, and what `make` raises.
+    Several workers are processes of their own, on one socket. Raises UsageError where it cannot
+    listen there, and what `make` raises.
     """
     with _told_to_stop() as stop, closing(listen(host, port)) as listener:
         _allow_many_files()
-        Server(make(), stop).run([listener])
+
+        def serve() -> None:
+            Server(make(), stop).run([listener])
+
+        if workers == 1:
+            serve()
+        else:
+            Workers(workers, serve).run(stop)
 
 
 @contextmanager

@@ -235,6 +235,30 @@ def test_a_schedule_of_0_sweeps_at_the_start_only(
         assert len(standing(sessions)) == 1
 
 
+def test_a_scheduled_sweep_is_left_out_where_another_worker_has_just_made_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead, looked = [0], [0]
+    was_swept_lately = lifespan._was_swept_lately
+
+    def look(sessions: SessionLedger) -> bool:
+        looked[0] += 1
+        return was_swept_lately(sessions)
+
+    monkeypatch.setattr(lifespan, "_was_swept_lately", look)
+    monkeypatch.setattr(lifespan, "_LATELY", 60 / 0.06)
+    settings = settings_in(tmp_path, sweep_every_minutes=0.001)
+    opened = SessionLedger.open(settings, clock=lambda: system.now_us() + ahead[0])
+    with opened as sessions, TestClient(app_on(sessions)):
+        wait_for(lambda: looked[0] > 0)
+        [stale] = make_stale(sessions)
+        seen = looked[0]
+        wait_for(lambda: looked[0] > seen + 2)
+        assert stale in standing(sessions)
+        ahead[0] = 70_000_000
+        wait_for(lambda: stale not in standing(sessions))
+
+
 def test_a_sweep_that_fails_is_logged_and_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
