@@ -149,12 +149,23 @@ def test_a_claim_is_where_it_says_though_the_claims_directory_was_replaced(
     assert claimed.path == str(world.claims / "second")
 
 
+def two_bind_mounts(world: World) -> None:
+    """As a container has them that is given two directories of one disk."""
+    for place in (world.root, world.claims):
+        bind(place, place)
+
+
 @needs_mounts
-def test_claims_on_another_mount_are_refused_with_the_way_out(world: World) -> None:
+@pytest.mark.parametrize(
+    "mount", [lambda world: mount_tmpfs(world.claims), two_bind_mounts], ids=["tmpfs", "two binds"]
+)
+def test_claims_on_another_mount_are_refused_with_the_way_out(
+    mount: Callable[[World], None], world: World
+) -> None:
     world.claims.mkdir()
 
     def check() -> None:
-        mount_tmpfs(world.claims)
+        mount(world)
         with world.open() as world.sessions:
             for _ in range(2):
                 said = refuse(world, "spring", ClaimsUnavailable)
