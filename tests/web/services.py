@@ -181,6 +181,7 @@ class Process:
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     before: str = ""  # Python that it runs before it serves
+    watched_by: list[str] = field(default_factory=list)  # a command that runs it
     url: str = ""
 
     def start(self, *arguments: str) -> None:
@@ -192,7 +193,7 @@ class Process:
     def begin(self, *arguments: str) -> None:
         given = {name: text for name, text in os.environ.items() if "COATCHECK" not in name}
         program = f"{self.before}\nimport coatcheck; coatcheck.main()"
-        command = [sys.executable, "-c", program, "serve", "--port=0"]
+        command = [*self.watched_by, sys.executable, "-c", program, "serve", "--port=0"]
         with (self.folder / "serve.log").open("w") as output:
             self.running = subprocess.Popen(
                 [*command, *arguments],
