@@ -43,7 +43,7 @@ from ledger.models import UnsoundRow
 from ledger.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "coatcheck_schema"
 TIMEOUT_S = 5.0
 
@@ -328,9 +328,22 @@ def _log_pages(file: Path | None) -> int:
     return min(_MOST_LOG_PAGES, max(_LEAST_LOG_PAGES, disk.f_blocks * disk.f_frsize // 100 // 4096))
 
 
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """The file is in WAL mode. SQLite itself does not wait where another one just makes it so."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def _configure_sqlite(log_pages: int, connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, and as what we say
-    connection.execute("PRAGMA journal_mode=WAL")
+    _log_ahead(connection)
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint={log_pages}")
     connection.execute("PRAGMA journal_size_limit=67108864")

@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from ledger import moves, queries, states, system, upkeep
+from ledger import counts, moves, queries, states, system, upkeep
+from ledger.counts import TOUCHES
 from ledger.disk import TrashName, examine, is_session_id, lying_there
 from ledger.errors import (
     ClaimsUnavailable,
@@ -115,6 +116,7 @@ def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
     here, there = (session_id, place.root.fd), (record.trash, place.root.trash)
     for name, dir_fd in (here, there, here):
         if name and stamp(name, record.last_touch_at, dir_fd):
+            place.count({counts.of(TOUCHES): 1})
             return record
     raise SessionEnded("The session's directory is gone.")
 

@@ -25,6 +25,8 @@ from ledger.survey import (
 
 LEFTOVER = Verdict(Finding.UNFINISHED, Action.FINISH, "an upload that nobody is at any more")
 
+_KEEPS = frozenset({Action.KEEP, Action.HEAL, Action.REPORT, Action.ADOPT, Action.REVIVE})
+
 
 class Listing:
     """Time goes on from `now` by the machine's uptime, so no clock that is set ahead meanwhile
@@ -115,6 +117,7 @@ class Listing:
                     for suspect in suspects:
                         suspect.release()
         self.out.count(Finding.LIVE, size=survey.live_bytes, sessions=survey.live)
+        self.out.kept[Finding.LIVE] += survey.live
 
     def expect(self) -> None:
         """Sets the progress's total to what the ledger has."""
@@ -142,6 +145,7 @@ class Listing:
     ) -> None:
         files, size = (facts.files, facts.bytes) if facts else (0, 0)
         self.out.count(verdict.finding, size=size)
+        self.out.kept[verdict.finding] += verdict.action in _KEEPS
         if verdict.finding is not Finding.LIVE and self._keep_entries:
             self.out.entries.append(
                 Entry.of(verdict, session_id, path, self.now, files=files, size=size)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 from sqlmodel import Field, SQLModel
 
 
@@ -50,6 +50,13 @@ def _big(*, nullable: bool = False) -> Column[int]:
     return Column(BigInteger, nullable=nullable)
 
 
+def _live_by_age() -> Index:
+    """Finds the oldest live session, however many ended ones are older."""
+    only = text("state = 'active'")
+    of = ("root_id", "created_at")
+    return Index("coatcheck_session_live", *of, sqlite_where=only, postgresql_where=only)
+
+
 class RootRow(SQLModel, table=True):
     """One temp root: its identity, the max age it accepted, and the clock as last seen."""
 
@@ -81,6 +88,7 @@ class SessionRow(SQLModel, table=True):
         Index("coatcheck_session_by_bytes", "root_id", "bytes", "pk"),
         Index("coatcheck_session_by_files", "root_id", "files", "pk"),
         Index("coatcheck_session_by_end", "root_id", "ended_at"),
+        _live_by_age(),
     )
 
     pk: int | None = Field(default=None, sa_column=_key())
@@ -148,7 +156,19 @@ class SweepRow(SQLModel, table=True):
     why: str | None = None
     live_sessions: int | None = Field(default=None, sa_column=_big(nullable=True))
     live_bytes: int | None = Field(default=None, sa_column=_big(nullable=True))
+    trash_bytes: int | None = Field(default=None, sa_column=_big(nullable=True))
     carried_out_at: int | None = Field(default=None, sa_column=_big(nullable=True))
+
+
+class CountRow(SQLModel, table=True):
+    """A number that is kept: `name` says of what, `labels` (by tabs) of which."""
+
+    __tablename__ = "coatcheck_count"
+
+    root_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    labels: str = Field(primary_key=True)
+    value: int = Field(sa_column=_big())
 
 
 def _table(model: type[SQLModel]) -> Table:
@@ -159,6 +179,7 @@ ROOTS = _table(RootRow)
 SESSIONS = _table(SessionRow)
 EVENTS = _table(EventRow)
 SWEEPS = _table(SweepRow)
+COUNTS = _table(CountRow)
 
 
 class UnsoundRow(Exception):

@@ -18,7 +18,7 @@ from ledger.database import Database
 from ledger.disk import HOUSE, INCOMING, REPORTS, SWEEP_LOCK, TRASH, Root, open_directory
 from ledger.errors import LedgerFull, RootMismatch, RootUnavailable, UsageError
 from ledger.guards import usable
-from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS
+from ledger.models import COUNTS, EVENTS, ROOTS, SESSIONS, SWEEPS
 from ledger.place import Place
 from ledger.report import printable
 from ledger.reserve import Reserve
@@ -197,7 +197,7 @@ def _adopt(
     moves.write_root_id(root, root_id)
     with database.write(durable=True) as connection:
         if former is not None:
-            for table in (SESSIONS, EVENTS, SWEEPS):
+            for table in (SESSIONS, EVENTS, SWEEPS, COUNTS):
                 connection.execute(
                     update(table).where(table.c.root_id == former.root_id).values(root_id=root_id)
                 )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 from ledger import system
 from ledger.claims import Claims
+from ledger.counts import Key, Tally
 from ledger.database import Database
 from ledger.disk import Root, inode_of, open_directory, stands
-from ledger.errors import SessionBusy, SessionEnded
+from ledger.errors import CoatcheckError, SessionBusy, SessionEnded
 from ledger.models import short
 from ledger.reserve import Reserve
 from ledger.settings import Settings
@@ -33,10 +34,22 @@ class Place:
     database: Database
     reserve: Reserve
     root_id: str
+    tally: Tally = field(default_factory=Tally, compare=False)
 
     def close(self) -> None:
+        with suppress(CoatcheckError):
+            self.write_counts()
         self.root.close()
         self.database.close()
+
+    def count(self, counted: Mapping[Key, int]) -> None:
+        """What comes by the thousand is counted now, and written once in a while."""
+        self.tally.add(counted)
+        self.tally.write_if_due(self.database, self.root_id)
+
+    def write_counts(self) -> None:
+        """What was counted stands in the ledger. Raises CoatcheckError: then it waits."""
+        self.tally.write(self.database, self.root_id)
 
     @contextmanager
     def hold(self, session_id: str, *, shared: bool) -> Iterator[int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from contextlib import suppress
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 
-from ledger import removal
+from ledger import counts, removal, states
+from ledger.counts import STATES
 from ledger.models import ENDED, EVENTS, SESSIONS, SWEEPS
 from ledger.place import Place
 from ledger.settings import DAY_US, HOUR_US
@@ -45,9 +47,8 @@ def prune(place: Place, now: int) -> int:
         .where(sweep.root_id == place.root_id, sweep.finished_at < before)
         .limit(_PRUNED_AT_ONCE)
     )
-    gone = 0
+    gone = _prune_sessions(place, ended)
     for table, key, query in (
-        (SESSIONS, session.pk, ended),
         (EVENTS, event.event_id, old_events),
         (SWEEPS, sweep.sweep_id, old_sweeps),
     ):
@@ -56,6 +57,21 @@ def prune(place: Place, now: int) -> int:
             with place.database.write() as connection:
                 step = connection.execute(delete(table).where(key.in_(query))).rowcount
             gone += step
+    return gone
+
+
+def _prune_sessions(place: Place, ended: Select[tuple[int]]) -> int:
+    """Their rows are gone, and counted no more; none of one that is just being brought back."""
+    old = delete(SESSIONS).where(SESSIONS.c.pk.in_(ended)).returning(SESSIONS.c.state)
+    gone, step = 0, _PRUNED_AT_ONCE
+    while step == _PRUNED_AT_ONCE:
+        with place.database.write() as connection:
+            states.take_turn(connection, place.root_id)
+            by_state = Counter(connection.execute(old).scalars())
+            fewer = {counts.of(STATES, state): -count for state, count in by_state.items()}
+            counts.add(connection, place.root_id, fewer)
+        step = by_state.total()
+        gone += step
     return gone
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     cast,
     false,
     func,
+    literal_column,
     or_,
     select,
     tuple_,
@@ -92,14 +93,22 @@ def totals(connection: Connection, root_id: str) -> tuple[int, int]:
     return int(row[0]), min(int(row[1]), MOST)
 
 
-def counts_by_state(connection: Connection, root_id: str) -> dict[str, int]:
-    query = (
-        select(_COLUMNS.state, func.count())
-        .where(_COLUMNS.root_id == root_id)
-        .group_by(_COLUMNS.state)
+def bytes_of(connection: Connection, root_id: str, ids: Iterable[str]) -> int:
+    """What those sessions hold together, as the ledger knows it."""
+    query = select(_SUM_OF_BYTES).where(
+        _COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(list(ids))
     )
-    found = {row[0]: int(row[1]) for row in connection.execute(query)}
-    return {state.value: found.get(state.value, 0) for state in State}
+    return min(int(connection.execute(query).scalar_one()), MOST)
+
+
+def oldest_live(connection: Connection, root_id: str) -> int | None:
+    """When the oldest active session was created; None where there is none."""
+    # The state as a literal: so the index of the live ones alone is used.
+    query = select(func.min(_COLUMNS.created_at)).where(
+        _COLUMNS.root_id == root_id, literal_column("state = 'active'")
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else int(found)
 
 
 def is_fresh(last_touch_at: int, now: int, max_age: int) -> bool:
@@ -227,36 +236,12 @@ def sweep(connection: Connection, root_id: str, sweep_id: int) -> Row[Any] | Non
     return connection.execute(query).first()
 
 
-def sweeps_ended(
-    connection: Connection, root_id: str, after: int, since: int, most: int = 1000
-) -> Sequence[Row[Any]]:
-    """Runs that have ended, oldest first, from behind the run `after`, begun at `since` or later.
-
-    None from behind one that is still under way: it comes when it has ended.
-    """
-    first_running = (
-        select(func.min(SWEEPS.c.sweep_id))
-        .where(SWEEPS.c.root_id == root_id, SWEEPS.c.state == "running")
-        .scalar_subquery()
-    )
+def last_sweep_done(
+    connection: Connection, root_id: str, *, by: Actor | None = None
+) -> Row[Any] | None:
+    """The newest sweep that nothing had stopped; None where there was none."""
     query = (
         select(SWEEPS)
-        .where(
-            SWEEPS.c.root_id == root_id,
-            SWEEPS.c.sweep_id > after,
-            SWEEPS.c.started_at >= since,
-            or_(first_running.is_(None), SWEEPS.c.sweep_id < first_running),
-        )
-        .order_by(SWEEPS.c.sweep_id)
-        .limit(most)
-    )
-    return connection.execute(query).all()
-
-
-def last_sweep_done(connection: Connection, root_id: str, *, by: Actor | None = None) -> int | None:
-    """When the newest sweep ended that nothing had stopped; None where there was none."""
-    query = (
-        select(SWEEPS.c.finished_at)
         .where(
             SWEEPS.c.root_id == root_id,
             SWEEPS.c.state == "done",
@@ -267,8 +252,7 @@ def last_sweep_done(connection: Connection, root_id: str, *, by: Actor | None = 
     )
     if by is not None:
         query = query.where(SWEEPS.c.by == str(by))
-    found = connection.execute(query).scalar()
-    return None if found is None else int(found)
+    return connection.execute(query).first()
 
 
 def running_sweeps(connection: Connection, root_id: str) -> list[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -140,6 +141,8 @@ class Report:
     failures: list[str] = field(default_factory=list)
     objections: list[Objection] = field(default_factory=list)
     sweep_id: int | None = None
+    # How many were left where they are, by their findings; for the metrics alone.
+    kept: Counter[Finding] = field(default_factory=Counter)
 
     @property
     def settled(self) -> bool:

@@ -5,18 +5,32 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, update
 
-from ledger import guards, queries
+from ledger import counts, guards, queries
+from ledger.counts import (
+    SWEEP_FAILED,
+    SWEEP_FINDINGS,
+    SWEEP_KEPT,
+    SWEEP_REMOVED,
+    SWEEP_SECONDS,
+    SWEEPS_ENDED,
+    Key,
+)
 from ledger.errors import DryRunGone, Guard, SweepStopped
 from ledger.models import SWEEPS, Actor
 from ledger.place import Place
 from ledger.plan import Policy
 from ledger.report import Report
+from ledger.survey import bytes_in_trash
+
+DURATIONS_S = (0.1, 0.5, 1, 5, 15, 60, 300, 1800, 7200)
+CHANGED = "changed"  # kept, since it was used or changed while a sweep was at it
 
 _SAVE_EVERY_S = 1.0
 _FAILURES_KEPT = 100
@@ -93,9 +107,11 @@ class RecordedRun:
         self._place = place
         self._order = order
         self._saved = time.monotonic()
+        self._began = now
+        self._removed_before = order.progress.removed  # by a try that a full disk broke off
         with place.database.write() as connection:
             running = queries.running_sweeps(connection, place.root_id)
-            _fail_abandoned(connection, running, now)
+            _fail_abandoned(connection, place.root_id, running, now)
             if order.dry_run_id is not None and not order.taken:
                 _take(connection, place, order.dry_run_id, now)
             self.sweep_id = connection.execute(
@@ -136,30 +152,57 @@ class RecordedRun:
         with self._place.database.read() as connection:
             sessions, size = queries.totals(connection, self._place.root_id)
         cancelled = progress.cancel.is_set()
-        self._update(
-            state="stopped" if cancelled else "done",
+        state = "stopped" if cancelled else "done"
+        self._end(
+            state,
+            now,
+            {} if self._order.dry_run else self._counted(report, state, now),
             why=_CANCELLED if cancelled else None,
-            finished_at=now,
             done=progress.done,
             total=progress.total,
             live_sessions=sessions,
             live_bytes=size,
+            trash_bytes=bytes_in_trash(self._place),
             counts=json.dumps(head["counts"]),
             bytes=json.dumps(head["bytes"]),
             failures=json.dumps(report.failures[:_FAILURES_KEPT]),
             **{name: head[name] for name in ("removed", "waiting", "changed", "failed")},
         )
 
+    def _counted(self, report: Report, state: str, now: int) -> Counter[Key]:
+        counted: Counter[Key] = Counter()
+        for finding, count in report.counts.items():
+            counted[counts.of(SWEEP_FINDINGS, finding)] = count
+        for reason, count in [*report.kept.items(), (CHANGED, report.changed)]:
+            counted[counts.of(SWEEP_KEPT, reason)] = count
+        counted[counts.of(SWEEP_REMOVED)] = report.removed - self._removed_before
+        counted[counts.of(SWEEP_FAILED)] = report.failed
+        if state == "done":
+            counted += counts.observed(SWEEP_SECONDS, (), max(0, now - self._began), DURATIONS_S)
+        return counted
+
     def stopped(self, by: Guard, why: str, now: int) -> None:
         """A guard stopped the run before its first removal; a list it had taken is given back."""
-        self._update(state="stopped", stopped_by=str(by), why=why, finished_at=now)
+        self._end("stopped", now, {}, stopped_by=str(by), why=why)
         if self._order.taken:
             self._set(self._order.dry_run_id, carried_out_at=None)
             self._order.taken = False
 
     def failed(self, error: BaseException, now: int) -> None:
         """The run broke off; what it left half done, the next one finishes."""
-        self._update(state="failed", why=str(error) or type(error).__name__, finished_at=now)
+        removed = self._order.progress.removed - self._removed_before
+        counted = {counts.of(SWEEP_REMOVED): removed}
+        self._end("failed", now, counted, why=str(error) or type(error).__name__)
+
+    def _end(self, state: str, now: int, counted: Mapping[Key, int], **values: Any) -> None:
+        """The run is told of and counted at once, or not at all."""
+        ended = update(SWEEPS).where(SWEEPS.c.sweep_id == self.sweep_id)
+        place = self._place
+        everything = _one_more(state, self._order.dry_run)
+        everything.update(counted)
+        with place.database.write() as connection:
+            connection.execute(ended.values(state=state, finished_at=now, **values))
+            counts.add(connection, place.root_id, everything)
 
     def _update(self, **values: Any) -> str | None:
         return self._set(self.sweep_id, **values)
@@ -170,6 +213,10 @@ class RecordedRun:
         with self._place.database.write() as connection:
             why: str | None = connection.execute(changed.returning(SWEEPS.c.why)).scalar()
         return why
+
+
+def _one_more(state: str, dry_run: bool) -> Counter[Key]:
+    return Counter({counts.of(SWEEPS_ENDED, state, str(dry_run).lower()): 1})
 
 
 def _take(connection: Connection, place: Place, dry_run_id: int, now: int) -> None:
@@ -212,7 +259,7 @@ def close_abandoned(place: Place, now: int) -> None:
     if not running or not _lock_is_free(place):
         return
     with place.database.write() as connection:
-        _fail_abandoned(connection, running, now)
+        _fail_abandoned(connection, place.root_id, running, now)
 
 
 def _lock_is_free(place: Place) -> bool:
@@ -223,10 +270,17 @@ def _lock_is_free(place: Place) -> bool:
         return False
 
 
-def _fail_abandoned(connection: Connection, running: list[int], now: int) -> None:
-    if running:
-        connection.execute(
-            update(SWEEPS)
-            .where(SWEEPS.c.sweep_id.in_(running), SWEEPS.c.state == "running")
-            .values(state="failed", why=_ABANDONED, finished_at=now)
-        )
+def _fail_abandoned(connection: Connection, root_id: str, running: list[int], now: int) -> None:
+    if not running:
+        return
+    left = (
+        update(SWEEPS)
+        .where(SWEEPS.c.sweep_id.in_(running), SWEEPS.c.state == "running")
+        .values(state="failed", why=_ABANDONED, finished_at=now)
+        .returning(SWEEPS.c.dry_run, SWEEPS.c.removed)
+    )
+    counted: Counter[Key] = Counter()
+    for row in connection.execute(left).all():
+        counted += _one_more("failed", row.dry_run)
+        counted[counts.of(SWEEP_REMOVED)] += row.removed
+    counts.add(connection, root_id, counted)

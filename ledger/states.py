@@ -1,13 +1,14 @@
 """Every change of a session's state there is, beside the one table of its transitions.
 
-Each is one conditional UPDATE in a short write transaction, with its event beside it. Whoever
-changes no row has lost the race, and does nothing to the disk.
+Each is one conditional UPDATE in a short write transaction, with its event and what it adds to the
+counts beside it. Whoever changes no row has lost the race, and does nothing to the disk.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,8 @@ from sqlalchemy import Connection, bindparam, case, select, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from ledger import postgresql
+from ledger import counts, postgresql
+from ledger.counts import CLAIMS, CREATIONS, DELETIONS, STATES, Key
 from ledger.models import (
     ENDED,
     EVENTS,
@@ -66,7 +68,8 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
     """Carries out those moves whose session is still as its record says; those, by their key."""
     if not wanted:
         return {}
-    _take_turn(connection, wanted[0].record.root_id)
+    root_id = wanted[0].record.root_id
+    take_turn(connection, root_id)
     standing = _lock(connection, [move.record.pk for move in wanted])
     moved: list[tuple[Move, Record]] = []
     for want in wanted:
@@ -82,10 +85,25 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
     if moved:
         connection.execute(_UPDATE, [_parameters(record) for _, record in moved])
         connection.execute(EVENTS.insert(), [_event(*pair, now) for pair in moved])
+        counts.add(connection, root_id, _counted(want for want, _ in moved))
     return {record.pk: record for _, record in moved}
 
 
-def _take_turn(connection: Connection, root_id: str) -> None:
+def _counted(moved: Iterable[Move]) -> Counter[Key]:
+    """What these moves change of the counts."""
+    counted: Counter[Key] = Counter()
+    for want in moved:
+        counted[counts.of(STATES, want.record.state)] -= 1
+        counted[counts.of(STATES, want.to)] += 1
+        if want.to in _COUNTED and "ended_at" not in want.values:  # else it is only put back
+            counted[counts.of(_COUNTED[want.to])] += 1
+    return counted
+
+
+_COUNTED = {State.CLAIMED: CLAIMS, State.DELETED: DELETIONS}
+
+
+def take_turn(connection: Connection, root_id: str) -> None:
     """SQLite has one writer at a time; on a server a root's changes of state queue here, before
     they lock any row."""
     if connection.dialect.name == "postgresql":
@@ -187,7 +205,7 @@ def insert(
     """Writes those sessions that have no row yet; those, by their id."""
     if not wanted:
         return {}
-    _take_turn(connection, root_id)
+    take_turn(connection, root_id)
     why = {new.session_id: new.why for new in wanted}
     rows = [
         {
@@ -204,6 +222,9 @@ def insert(
     if made:
         events = [event(r, None, r.state, by, why[r.session_id], now) for r in made]
         connection.execute(EVENTS.insert(), events)
+        counted = Counter(counts.of(STATES, record.state) for record in made)
+        counted[counts.of(CREATIONS)] = sum(record.origin == Origin.CREATED for record in made)
+        counts.add(connection, root_id, counted)
     return {record.session_id: record for record in made}
 
 
@@ -319,4 +340,7 @@ def created(connection: Connection, record: Record, label: str | None, now: int)
         )
         .returning(*SESSIONS.c)
     ).one_or_none()
-    return Record(*row) if row else None
+    if row is None:
+        return None
+    counts.add(connection, record.root_id, {counts.of(CREATIONS): 1})
+    return Record(*row)

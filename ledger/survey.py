@@ -228,6 +228,17 @@ def last_set_aside(root: Root, session_id: str) -> TrashName | None:
     return max(names, key=lambda name: (name.seen, name.due), default=None)
 
 
+def bytes_in_trash(place: Place) -> int:
+    """What lies in the trash, as the ledger knows it; of what it does not know, nothing."""
+    entries = (entry.name for entry in trash_entries(place.root))
+    ids = (name.session_id for name in entries if name)
+    found = 0
+    while some := set(islice(ids, _NAMES_AT_ONCE)):
+        with place.database.read() as connection:
+            found += queries.bytes_of(connection, place.root_id, some)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class TrashFinding:
     """An entry of the trash and what a sweep does with it; `row`: that of its session, where it

@@ -24,7 +24,7 @@ from ledger.database import Database
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 NOBODY = 65534
-_TABLES = ("coatcheck_event", "coatcheck_sweep", "coatcheck_session", "coatcheck_root")
+_TABLES = tuple(f"coatcheck_{what}" for what in ("event", "sweep", "count", "session", "root"))
 # Nothing here outlives the run, so nothing waits for the disk.
 _CONFIG = """
 listen_addresses = ''

@@ -25,7 +25,7 @@ ORDER = [
     *("adoption", "dry_runs", "health", "incoming", "publishing", "restoring", "files"),
     *("life", "sweep"),
     *("aside", "listing", "runs", "remover", "upkeep", "pruning", "pairing", "guards", "survey"),
-    *("place", "claims", "states", "pages", "queries", "moves"),
+    *("place", "claims", "states", "pages", "queries", "moves", "counts"),
     *("disk", "walk", "removal", "report", "plan", "migrations", "database", "postgresql"),
     *("models", "reserve"),
     *("settings", "system", "cursors", "errors"),

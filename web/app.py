@@ -13,13 +13,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from ledger.counts import Tally
 from ledger.errors import CoatcheckError
 from ledger.settings import Settings
 from web.bodies import STALL_S
 from web.errors import answer_to, problem
 from web.guard import HostCheck, OriginCheck, Outermost
 from web.lifespan import Keeper, kept
-from web.metrics import CountRequests, Metrics, metrics_router
+from web.measuring import CountRequests, metrics_router
 from web.opening import Opening
 from web.operator import operator_router
 from web.ready import ready_router
@@ -34,8 +35,8 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
     do, and tries again by itself. Raises UsageError for wrong settings.
     """
     opening = Opening(settings)
-    keeper = Keeper(opening.wait)
-    metrics = Metrics()
+    tally = Tally()
+    keeper = Keeper(opening.wait, tally)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +48,7 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
         title="coatcheck",
         version=version("coatcheck"),
         lifespan=lifespan,
-        middleware=[Middleware(CountRequests, metrics=metrics), *_middleware(settings, host)],
+        middleware=[Middleware(CountRequests, tally=tally), *_middleware(settings, host)],
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
     )
@@ -55,7 +56,7 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
     app.include_router(upload_router(opening.sessions, stall_s=stall_s), prefix="/api/v1/upload")
     operators = operator_router(opening.sessions, settings.operator_token)
     app.include_router(operators, prefix="/api/v1/operator")
-    app.include_router(metrics_router(opening.sessions, settings.operator_token, metrics))
+    app.include_router(metrics_router(opening.sessions, settings.operator_token, tally))
     for kind in (CoatcheckError, OSError, RequestValidationError):
         app.add_exception_handler(kind, _failed)
     app.add_exception_handler(Exception, _broken)

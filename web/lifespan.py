@@ -1,16 +1,18 @@
-"""What goes on beside the requests: a sweep at every start and on schedule, and the heartbeat."""
+"""What goes on beside the requests: a sweep at every start and on schedule, the heartbeat, and the
+writing of what was counted."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import anyio
 from fastapi import FastAPI
 
 from ledger import guards, queries
+from ledger.counts import WRITE_EVERY_S, Tally
 from ledger.errors import CoatcheckError, SweepUnderWay
 from ledger.models import Actor
 from ledger.runs import Progress
@@ -25,11 +27,17 @@ _LATELY = 0.9  # of the time between two sweeps
 class Keeper:
     """Keeps a ledger, in threads of its own, from `start` until `stop`.
 
-    `find` gives the ledger once it is open, and None when it is told to stop before.
+    `find` gives the ledger once it is open, and None when it is told to stop before. What `tally`
+    counts, from before there was a ledger on, goes into it.
     """
 
-    def __init__(self, find: Callable[[threading.Event], SessionLedger | None]) -> None:
+    def __init__(
+        self,
+        find: Callable[[threading.Event], SessionLedger | None],
+        tally: Tally | None = None,
+    ) -> None:
         self._find = find
+        self._tally = tally or Tally()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._progress: Progress | None = None
@@ -59,12 +67,21 @@ class Keeper:
         sessions = self._find(self._stop)
         if sessions is None:
             return
-        heart = threading.Thread(
-            target=self._repeat, args=(_beat, sessions, BEAT_S), name="coatcheck-heart", daemon=True
-        )
-        heart.start()
+        others = [
+            threading.Thread(
+                target=self._repeat, args=(act, sessions, every_s), name=name, daemon=True
+            )
+            for act, every_s, name in (
+                (_beat, BEAT_S, "coatcheck-heart"),
+                (self._write_counts, WRITE_EVERY_S, "coatcheck-counts"),
+            )
+        ]
+        for thread in others:
+            thread.start()
         self._repeat(self._sweep, sessions, sessions.settings.sweep_every_minutes * 60)
-        heart.join()
+        for thread in others:
+            thread.join()
+        self._write_counts(sessions)
 
     def _repeat(
         self, act: Callable[[SessionLedger], None], sessions: SessionLedger, every_s: float
@@ -95,13 +112,19 @@ class Keeper:
         finally:
             self._progress = None
 
+    def _write_counts(self, sessions: SessionLedger) -> None:
+        """While the ledger is away they wait; /readyz says why."""
+        sessions.place.tally.add(self._tally.take())
+        with suppress(CoatcheckError):
+            sessions.place.write_counts()
+
 
 def _was_swept_lately(sessions: SessionLedger) -> bool:
     place = sessions.place
     with place.database.read() as connection:
         done = queries.last_sweep_done(connection, place.root_id, by=Actor.SWEEP)
     every_us = sessions.settings.sweep_every_minutes * 60_000_000
-    return done is not None and 0 <= sessions.clock() - done < every_us * _LATELY
+    return done is not None and 0 <= sessions.clock() - done.finished_at < every_us * _LATELY
 
 
 def _beat(sessions: SessionLedger) -> None:

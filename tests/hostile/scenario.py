@@ -240,6 +240,10 @@ class Judge:
         assert last == {pk: row["state"] for pk, row in rows.items()}
         running = self.stage.query("SELECT * FROM coatcheck_sweep WHERE state = 'running'")
         assert running == []
+        counted = "SELECT root_id, labels, value FROM coatcheck_count WHERE name = 'sessions'"
+        looked = "SELECT root_id, state labels, count(*) value FROM coatcheck_session GROUP BY 1, 2"
+        kept = [row for row in self.stage.query(f"{counted} ORDER BY 1, 2") if row["value"]]
+        assert kept == self.stage.query(f"{looked} ORDER BY 1, 2")
 
 
 class Operation:

@@ -27,6 +27,7 @@ from ledger import (
     Settings,
     State,
     SweepUnderWay,
+    counts,
     queries,
 )
 from ledger.disk import HOUSE, INCOMING, TRASH, is_session_id
@@ -197,6 +198,10 @@ def settle(sessions: SessionLedger) -> None:
     report = sessions.report()
     assert report.settled, report.as_json()
     assert os.listdir(house / INCOMING) == []
+    with sessions.place.database.read() as connection:
+        kept = counts.kept(connection, sessions.place.root_id)
+        seen = counts.by_looking(connection, sessions.place.root_id)
+    assert {key: n for key, n in kept.items() if n and key[0] == counts.STATES} == seen
 
 
 @dataclass

@@ -407,7 +407,7 @@ def test_the_command_prints_each_check_as_json(place: Path) -> None:
     ran = cc("doctor", "--json")
     assert (ran.code, ran.err) == (0, "")
     assert ran.json["ok"] is True
-    assert {"what": "schema", "status": "ok", "said": "The schema is 0001.", "todo": ""} in (
+    assert {"what": "schema", "status": "ok", "said": "The schema is 0002.", "todo": ""} in (
         ran.json["checks"]
     )
 

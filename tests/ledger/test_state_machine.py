@@ -26,7 +26,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ledger import NameTaken, RootMismatch, SessionEnded, SessionError, SweepStopped, queries
+from ledger import (
+    NameTaken,
+    RootMismatch,
+    SessionEnded,
+    SessionError,
+    SweepStopped,
+    counts,
+    queries,
+)
 from ledger.disk import TrashName
 from tests.ledger.world import HOUR_US, Clock, World
 
@@ -498,6 +506,14 @@ class Sessions(RuleBasedStateMachine):
             row = self.known.rows[name]
             if row.state == "active":
                 assert (rows[name].touched, rows[name].last_touch_at) == (row.touched, row.touch)
+
+    @invariant()
+    def the_sessions_that_are_counted_are_those_that_there_are(self) -> None:
+        place = self.sessions.place
+        with place.database.read() as connection:
+            kept = counts.kept(connection, place.root_id)
+            seen = counts.by_looking(connection, place.root_id)
+        assert {key: n for key, n in kept.items() if n and key[0] == counts.STATES} == seen
 
 
 def files_in(path: Path) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ from ledger import (
     UsageError,
     states,
 )
-from ledger.database import Database
+from ledger.database import HEAD, Database
 from ledger.demo import SCENES
 from tests.ledger.world import Clock, World
 from tests.ledgers import Databases, Server
@@ -130,7 +130,7 @@ def test_a_ledger_of_a_newer_coatcheck_is_left_alone(
         with pytest.raises(LedgerTooNew, match="9999"):
             opened(postgres_url)
     finally:
-        postgres.do("UPDATE coatcheck_schema SET version_num = '0001'", database=database)
+        postgres.do(f"UPDATE coatcheck_schema SET version_num = '{HEAD}'", database=database)
 
 
 # Locked
