@@ -143,8 +143,8 @@ def _root(
     _log(logging.WARNING)
 
 
-def _log(level: int, when: str = "") -> None:
-    words = f"{when}%(levelname)s %(name)s: %(message)s"
+def _log(level: int) -> None:
+    words = "%(levelname)s %(name)s: %(message)s"
     logging.basicConfig(stream=sys.stderr, level=level, format=words, force=True)
 
 
@@ -166,7 +166,6 @@ def serve(
     """The service: upload routes, operator routes, metrics, and sweeps on a schedule."""
     from web.app import serve as run_service
 
-    _log(logging.INFO, "%(asctime)s ")
     run_service(load_settings(), host, port, workers)
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     claim_needs_token: bool = Field(False, description="Claiming needs the operator token.")
     cors_origins: Names = Field((), description="Foreign origins let in, separated by commas.")
     hosts: Names = Field((), description="Accepted Host names, separated by commas.")
+    log_format: Literal["text", "json"] = Field("text", description="Of the service's log lines.")
 
     @field_validator("cors_origins", "hosts", mode="before")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from ledger.counts import Tally
 from ledger.errors import CoatcheckError
 from ledger.settings import Settings
+from web import logs
 from web.bodies import STALL_S
 from web.errors import answer_to, problem
 from web.guard import HostCheck, OriginCheck, Outermost
@@ -65,8 +65,7 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
 
 def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
     """Serves until SIGTERM or SIGINT. Raises UsageError where it cannot listen there."""
-    for chatty in ("alembic", "python_multipart"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    logs.set_up(settings)
     run(lambda: create_app(settings, host=host), host, port, workers)
 
 

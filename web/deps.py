@@ -14,6 +14,7 @@ from ledger.errors import SessionNotFound, UsageError
 from ledger.report import printable
 from ledger.sessions import SessionLedger
 from web.auth import bearer, needs_token
+from web.logs import concerns
 
 _SHOWN = 40
 
@@ -37,6 +38,7 @@ async def _sessions(request: Request) -> SessionLedger:
 async def _session_id(session_id: Annotated[str, Path(description="The id of a session.")]) -> str:
     """An id that a session can have; no other comes near a path. Raises SessionNotFound."""
     if is_session_id(session_id):
+        concerns(session_id)
         return session_id
     cut = session_id if len(session_id) <= _SHOWN else session_id[:_SHOWN] + "…"
     raise SessionNotFound(printable(cut))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -13,15 +12,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ledger.models import short
 from ledger.report import printable
 from web.errors import ON_EVERY_ANSWER, problem
+from web.logs import shortened
 
 log = logging.getLogger("coatcheck.access")
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-# What follows the routes' prefixes, and whatever else has the form of an id of ours.
-_ID = re.compile(r"(?<=/upload/)[^/]+|(?<=/sessions/)[^/]+|(?<![a-z2-7])[a-z2-7]{26}(?![a-z2-7])")
 
 
 def is_loopback(host: str) -> bool:
@@ -120,28 +117,41 @@ class Outermost:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        status = 0
+        status = received = sent = 0
+
+        async def receiving() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in ON_EVERY_ANSWER.items():
                     headers.setdefault(name, value)
+            sent += len(message.get("body", b""))
             await send(message)
 
         try:
-            await self._app(scope, receive, sending)
+            await self._app(scope, receiving, sending)
         except asyncio.CancelledError:
             if status == 0:
                 stopping = problem(503, "The server is stopping; try again in a moment.")
                 await stopping(scope, receive, sending)
         finally:
-            _log(scope, status, time.monotonic() - began)
+            took = round((time.monotonic() - began) * 1000)
+            _log(scope, {"status": status, "ms": took, "received": received, "sent": sent})
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    client = (scope.get("client") or ["-"])[0]
-    path = printable(_ID.sub(lambda found: f"{short(found[0])}…", scope["path"]))
-    log.info("%s %s %s %d %.0f ms", client, scope["method"], path, status, seconds * 1000)
+def _log(scope: Scope, ended: dict[str, int]) -> None:
+    asked = {
+        "client": (scope.get("client") or ["-"])[0],
+        "method": scope["method"],
+        "path": printable(shortened(scope["path"])),
+    }
+    words = "%(client)s %(method)s %(path)s %(status)d %(ms)d ms, %(received)d B in, %(sent)d B out"
+    fields = {**asked, **ended}
+    log.info(words, fields, extra={"fields": fields})

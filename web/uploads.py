@@ -21,6 +21,7 @@ from web.bodies import STALL_S, Refused
 from web.deps import FileName, SessionId, Sessions, Source, lending, may_claim
 from web.downloads import FileAnswer
 from web.errors import documented, route_class
+from web.logs import concerns
 from web.receiving import arriving, take_body, take_parts
 from web.shapes import FileJson
 
@@ -102,6 +103,7 @@ async def create(request: Request, response: Response, sessions: Sessions) -> Se
     async with arriving(request, sessions, None) as arrival:
         label = await take_parts(request, arrival)
         record, received = await arrival.commit(label)
+    concerns(record.session_id)
     response.headers["Location"] = f"{_path(request).rstrip('/')}/{record.session_id}"
     files = sorted(StoredFile(file.name, file.bytes) for file in received)
     return SessionOut.of(sessions.session_of(record), files)

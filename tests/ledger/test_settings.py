@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
     "claim_needs_token": False,
     "cors_origins": (),
     "hosts": (),
+    "log_format": "text",
 }
 
 
@@ -51,6 +52,7 @@ def test_every_setting_is_read_from_the_environment(
         "operator_token": "secret",
         "cors_origins": "https://a.example, https://b.example",
         "hosts": "coat.example",
+        "log_format": "json",
         "adopt": "1",
         "claim_needs_token": "true",
         "max_session_bytes": "5MiB",

@@ -296,10 +296,11 @@ def test_the_log_has_a_line_for_each_request_with_8_characters_of_an_id(
 
     wait_for(lambda: len(told()) == 5)
     lines = told()
-    assert re.fullmatch(rf"127.0.0.1 POST {UPLOAD} 201 \d+ ms", lines[0])
+    ended = r"201 \d+ ms, \d+ B in, \d+ B out"
+    assert re.fullmatch(rf"127.0.0.1 POST {UPLOAD} {ended}", lines[0])
     assert f"GET {UPLOAD}/{session_id[:8]}…/files/a 200" in lines[1]
     assert f"GET {UPLOAD}/xxxxxxxx… 404" in lines[2]
-    assert f"GET {UPLOAD}/a\\nb… 404" in lines[4]
+    assert f"GET {UPLOAD}/a…\\nb 404" in lines[4]
     assert session_id not in "".join(lines)
 
 
