@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .ONESHELL:
 .SHELLFLAGS := -ec
-.PHONY: help serve demo dashboard test test-postgresql torture lint format bench pictures install install-dev lock clean
+.PHONY: help serve demo dashboard test test-postgresql torture lint format bench pictures wheel install install-dev lock clean
 
 help: ## lists these targets
 	@echo 'make TARGET, where TARGET is'
@@ -53,6 +53,10 @@ bench: $(DEV) ## measures; ARGS= goes to the benchmarks
 
 pictures: $(DEV) ## makes the README's pictures anew; needs Chromium
 	$(BIN)/python -m docs.pictures $(ARGS)
+
+wheel: $(DEV) ## builds the wheel and the source distribution into dist/
+	@$(BIN)/python -c 'from setuptools import build_meta as b; [f("dist") for f in (b.build_sdist, b.build_wheel)]' >/dev/null
+	ls -1 dist
 
 install: $(RUNTIME) ## installs what `serve` needs
 install-dev: $(DEV) ## installs what `test` needs

@@ -171,6 +171,12 @@ def chunk(piece: bytes) -> bytes:
     return f"{len(piece):x}\r\n".encode() + piece + b"\r\n"
 
 
+def is_open(port: int) -> bool:
+    """Whether anybody listens there."""
+    with socket.socket() as trying:
+        return trying.connect_ex(("127.0.0.1", port)) == 0
+
+
 # A process of its own
 
 

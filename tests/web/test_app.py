@@ -31,6 +31,7 @@ from tests.web.services import (
     Service,
     answer_on,
     curl,
+    is_open,
     listening,
     multipart,
     serving,
@@ -515,6 +516,23 @@ def test_a_signal_ends_it_with_code_0_whatever_is_under_way(process: Process, nu
         assert answer_on(connection).status == 503
     assert os.listdir(incoming) == []
     assert "Traceback" not in process.log
+
+
+def test_an_upload_that_ends_soon_after_the_signal_is_taken(process: Process) -> None:
+    process.start()
+    host, port = process.url.removeprefix("http://").split(":")
+    its = json.loads(curl("-X", "POST", f"{process.url}{UPLOAD}"))["session_id"]
+    head = f"PUT {UPLOAD}/{its}/files/a.txt HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(head.encode() + b"first")
+        incoming = process.folder / "data/temp/.coatcheck/incoming"
+        wait_for(lambda: os.listdir(incoming))
+        process.running.send_signal(signal.SIGTERM)
+        wait_for(lambda: not is_open(int(port)))
+        connection.sendall(b" last")
+        assert answer_on(connection).status == 201
+    assert process.running.wait(60) == 0
+    assert (process.folder / "data/temp" / its / "a.txt").read_bytes() == b"first last"
 
 
 _HELD = """

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.hostile.tracing import needs_strace
-from tests.web.services import HOUSE, UPLOAD, Process, Serve, Service, curl, wait_for
+from tests.web.services import HOUSE, UPLOAD, Process, Serve, Service, curl, is_open, wait_for
 
 DEPLOY = HOUSE / "deploy"
 NAME = "uploads.example"
@@ -178,11 +178,6 @@ def sent_to_its_name(request: httpx.Request) -> None:
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as trying:
-        return trying.connect_ex(("127.0.0.1", port)) == 0
 
 
 @needs("nginx")
