@@ -1,6 +1,9 @@
 """Which way imports point, and who may rename and unlink: read from the sources, not from hope."""
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ SOURCES = [
 MAY_IMPORT = {
     "coatcheck": {"web", "tui", "ledger"},
     "web": {"ledger"},
-    "tui": {"ledger"},
+    "tui": {"ledger", "web"},
     "ledger": set[str](),
 }
 # From what acts down to what is; a file imports only files below its own. `plan` and `report` hold
@@ -147,6 +150,52 @@ def test_imports_point_one_way(path: Path) -> None:
     own = path.relative_to(HOUSE).parts[0].removesuffix(".py")
     tops = {name.split(".")[0] for name in imported(tree_of(path))}
     assert tops & MAY_IMPORT.keys() - {own} <= MAY_IMPORT[own]
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if "tui/" in name_of(p)], ids=name_of)
+def test_of_the_service_the_dashboard_knows_the_client_alone(path: Path) -> None:
+    of_web = {name for name in imported(tree_of(path)) if name.split(".")[0] == "web"}
+    assert all(name.startswith(("web.client", "web.asking")) for name in of_web)
+
+
+FOR_SERVICES = {"fastapi", "starlette", "uvicorn"}
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("web.client", FOR_SERVICES),
+        ("web.asking", FOR_SERVICES | {"httpx"}),
+        ("tui.remote", FOR_SERVICES),
+        ("tui.local", FOR_SERVICES | {"httpx"}),
+        ("web.uploads", {"httpx"}),
+        ("coatcheck", FOR_SERVICES | {"httpx", "textual"}),
+        ("ledger", FOR_SERVICES | {"httpx", "textual", "web", "tui"}),
+    ],
+)
+def test_what_is_imported_brings_nothing_that_it_does_not_need(
+    module: str, never: set[str]
+) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True, check=True)
+    assert never.isdisjoint(name.split(".")[0] for name in ran.stdout.split())
+
+
+def test_a_report_is_made_without_the_client_and_the_service(tmp_path: Path) -> None:
+    code = (
+        "import sys, coatcheck; coatcheck.run(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    )
+    for arguments in (["--version"], ["report"]):
+        ran = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(HOUSE)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert {"httpx", "fastapi", "textual"}.isdisjoint(ran.stderr.split())
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if "ledger" in name_of(p)], ids=name_of)

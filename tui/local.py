@@ -25,16 +25,9 @@ from ledger.pages import Choice, Watch
 from ledger.views import Seen
 from tui.filters import Row
 from tui.shapes import detail_of
-from tui.source import (
-    Around,
-    Cancel,
-    Cancelled,
-    Detail,
-    Event,
-    Reread,
-    View,
-)
+from tui.source import Around, Detail, Event, Reread, View
 from tui.window import BLOCK, Part, RankWindow, Task, Window
+from web.asking import Cancel, Cancelled
 
 _COUNTED_AT_ONCE = 1000
 

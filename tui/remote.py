@@ -14,22 +14,12 @@ from ledger import Guard, Progress, Report, SessionNotFound, SweepStopped
 from ledger.health import Health, SweepInfo
 from ledger.system import now_us
 from tui.filters import Row
-from tui.http import Client
 from tui.shapes import detail_of, event_of, health_of, report_of, row_of, sweep_of
-from tui.source import (
-    Around,
-    Cancel,
-    Cancelled,
-    Detail,
-    Event,
-    Refused,
-    Reread,
-    View,
-)
+from tui.source import Around, Detail, Event, Reread, View
 from tui.window import ChunkWindow, Part, Task, Window
+from web.asking import Cancel, Cancelled, Refused
+from web.client import OPERATOR, Client
 
-OPERATOR = "/api/v1/operator"
-UPLOAD = "/api/v1/upload"
 PAGE = 200
 _LOOK_EVERY_S = 0.3
 _CURSORS = 200
@@ -143,14 +133,13 @@ class RemoteSource:
         return detail_of(told, self.now())
 
     def delete(self, session_id: str) -> bool:
-        told = self._client.ask("DELETE", _upload(session_id), accept=(404,))
-        return told is None
+        return self._client.delete(session_id)
 
     def touch(self, session_id: str) -> None:
-        self._client.ask("POST", f"{_upload(session_id)}/touch")
+        self._client.touch(session_id)
 
     def restore(self, session_id: str) -> None:
-        self._client.ask("POST", f"{_session(session_id)}/restore")
+        self._client.restore(session_id)
 
     # The sweep
 
@@ -225,14 +214,7 @@ class RemoteSource:
         return found
 
     def health(self) -> Health:
-        told = self._client.ask("GET", "/readyz", accept=(503,))
-        if not isinstance(told, dict) or "ready" not in told:
-            raise Refused(f"{self.name} does not say how it is. Is it coatcheck?")
-        return health_of(told)
-
-
-def _upload(session_id: str) -> str:
-    return f"{UPLOAD}/{quote(session_id, safe='')}"
+        return health_of(self._client.ready())
 
 
 def _session(session_id: str) -> str:

@@ -6,9 +6,7 @@ one suite of tests holds them both to it. Times are microseconds since 1970, UTC
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,53 +16,10 @@ from ledger.models import short
 from ledger.plan import Finding
 from tui.filters import EVERYTHING, Filter, Row
 from tui.window import Part, Task, Window
+from web.asking import Cancel
 
 # What any call to a source may raise; `str()` is fit for a screen.
 FAILURES = (CoatcheckError, OSError)
-
-
-class Unreachable(CoatcheckError):
-    """The service does not answer; it may be asked again."""
-
-
-class Refused(CoatcheckError):
-    """The service, or the ledger behind it, said no, and why."""
-
-
-class Cancelled(Exception):
-    """A reading was given up because nobody waits for it any more."""
-
-
-class Cancel:
-    """Makes one reading in another thread stop, soon, with Cancelled."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._lock = threading.Lock()
-        self._stop: Callable[[], None] | None = None
-
-    def __call__(self) -> None:
-        with self._lock:
-            self.asked = True
-            if self._stop is not None:
-                self._stop()
-
-    @contextmanager
-    def stopping(self, stop: Callable[[], None]) -> Iterator[None]:
-        """While the block runs, cancelling calls `stop`, and what then fails was cancelled."""
-        with self._lock:
-            if self.asked:
-                raise Cancelled
-            self._stop = stop
-        try:
-            yield
-        except FAILURES:
-            if self.asked:
-                raise Cancelled from None
-            raise
-        finally:
-            with self._lock:
-                self._stop = None
 
 
 @dataclass(frozen=True, slots=True)

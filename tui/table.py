@@ -20,8 +20,9 @@ from ledger.models import short
 from tui import words
 from tui.filters import Filter, Row
 from tui.rows import Cell, Column, Rows
-from tui.source import FAILURES, Around, Cancel, Cancelled, Reread, Source, View
+from tui.source import FAILURES, Around, Reread, Source, View
 from tui.window import BLOCK, Part, RankWindow, Task, Window
+from web.asking import Cancel, Cancelled
 
 POLL_S = 1.0
 _PATIENCE_S = 0.012  # a paint waits this long for a block, then draws a placeholder

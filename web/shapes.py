@@ -1,11 +1,12 @@
-"""The JSON that operators are answered with. Times are RFC 3339 UTC, sizes bytes."""
+"""The JSON that is asked and answered with. Times are RFC 3339 UTC, sizes bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from sqlalchemy import Row
 
 from ledger import Action, Finding, Guard, Session, State
@@ -19,6 +20,56 @@ from ledger.views import Seen, event_json, session_json, stamp
 class FileJson(BaseModel):
     name: str
     bytes: int
+
+
+Moment = Annotated[datetime, PlainSerializer(stamp, return_type=str)]
+
+
+class SessionOut(BaseModel):
+    """A session with its files. Times are RFC 3339 UTC; `bytes` is the sum of its files'."""
+
+    session_id: str
+    state: State
+    label: str | None
+    created_at: Moment
+    last_touch_at: Moment
+    expires_at: Moment
+    bytes: int
+    files: list[FileJson]
+
+    @classmethod
+    def of(cls, session: Session, files: Iterable[StoredFile]) -> Self:
+        return cls(
+            session_id=session.id,
+            state=session.state,
+            label=session.label,
+            created_at=session.created_at,
+            last_touch_at=session.last_touch_at,
+            expires_at=session.expires_at,
+            bytes=session.bytes,
+            files=[FileJson(name=_as_text(name), bytes=size) for name, size in files],
+        )
+
+
+class FileOut(FileJson):
+    """A file that was received, and where it is."""
+
+    url: str
+
+
+class FilesOut(BaseModel):
+    """The files of one request; `url` is that of the first."""
+
+    url: str
+    files: list[FileOut]
+
+
+class ClaimIn(BaseModel):
+    """`into`: the name that the directory gets below the claims directory."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    into: str
 
 
 class SessionJson(BaseModel):
@@ -205,3 +256,8 @@ class ReportJson(BaseModel):
     findings: list[FindingJson]
     failures: list[str] = []
     objections: list[ObjectionJson] = []
+
+
+def _as_text(name: str) -> str:
+    """A name as it is; bytes of it that are no UTF-8 are escaped."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

@@ -2,77 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import BaseModel, ConfigDict, PlainSerializer
 from starlette.convertors import PathConvertor, register_url_convertor
 
 from ledger.claims import check_name
 from ledger.disk import StoredFile
 from ledger.errors import SessionEnded, SessionNotFound, UsageError
-from ledger.models import Actor, State
+from ledger.models import Actor
 from ledger.sessions import Session, SessionLedger
-from ledger.views import stamp
 from web.bodies import STALL_S, Refused
 from web.deps import FileName, SessionId, Sessions, Source, lending, may_claim
 from web.downloads import FileAnswer
 from web.errors import documented, route_class
 from web.logs import concerns
 from web.receiving import arriving, take_body, take_parts
-from web.shapes import FileJson
-
-Moment = Annotated[datetime, PlainSerializer(stamp, return_type=str)]
-
-
-class SessionOut(BaseModel):
-    """A session with its files. Times are RFC 3339 UTC; `bytes` is the sum of its files'."""
-
-    session_id: str
-    state: State
-    label: str | None
-    created_at: Moment
-    last_touch_at: Moment
-    expires_at: Moment
-    bytes: int
-    files: list[FileJson]
-
-    @classmethod
-    def of(cls, session: Session, files: Iterable[StoredFile]) -> Self:
-        return cls(
-            session_id=session.id,
-            state=session.state,
-            label=session.label,
-            created_at=session.created_at,
-            last_touch_at=session.last_touch_at,
-            expires_at=session.expires_at,
-            bytes=session.bytes,
-            files=[FileJson(name=_as_text(name), bytes=size) for name, size in files],
-        )
-
-
-class FileOut(FileJson):
-    """A file that was received, and where it is."""
-
-    url: str
-
-
-class FilesOut(BaseModel):
-    """The files of one request; `url` is that of the first."""
-
-    url: str
-    files: list[FileOut]
-
-
-class ClaimIn(BaseModel):
-    """`into`: the name that the directory gets below the claims directory."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    into: str
+from web.shapes import ClaimIn, FileOut, FilesOut, SessionOut
 
 
 class _AnyText(PathConvertor):
@@ -206,11 +153,6 @@ def _path(request: Request) -> str:
 
 def _below(base: str, name: str) -> str:
     return f"{base}/{quote(name, safe='')}"
-
-
-def _as_text(name: str) -> str:
-    """A name as it is; bytes of it that are no UTF-8 are escaped."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 # The table

@@ -12,8 +12,9 @@ from ledger import Finding, Guard, Progress, SessionNotFound, SweepStopped, guar
 from ledger.models import SESSIONS
 from tests.tui.worlds import HOUR, World
 from tui.filters import Filter, Row
-from tui.source import FAILURES, Around, Cancel, Cancelled, View
+from tui.source import FAILURES, Around, View
 from tui.window import Window
+from web.asking import Cancel, Cancelled
 
 
 def read_all(world: World, view: View, *, at_end: bool = False) -> list[Row]:

@@ -6,8 +6,8 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +17,9 @@ from tests.web.services import wait_for
 from tui.app import Dashboard
 from tui.page import HealthLine
 from tui.remote import RemoteSource
-from tui.source import FAILURES, Cancel, Unreachable, View
+from tui.source import FAILURES, View
 from web.app import create_app
+from web.asking import Cancel, Unreachable
 from web.server import Server
 
 pytestmark = pytest.mark.anyio
@@ -147,7 +148,7 @@ def stranger(answer: bytes) -> Iterator[str]:
     [
         (b"HTTP/1.0 200 OK\r\n\r\n<html>", "Is it coatcheck?"),
         (b"HTTP/1.0 404 Not Found\r\n\r\n", "answered 404. Is it coatcheck?"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "does not speak HTTP"),
         (b"", "cannot be reached"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "cannot be reached"),
     ],
@@ -244,19 +245,22 @@ def test_a_connection_that_is_opened_while_one_leaves_is_closed(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         source = RemoteSource(f"http://127.0.0.1:{listener.getsockname()[1]}", TOKEN)
-        connect = HTTPConnection.connect
-        opened: list[HTTPConnection] = []
+        connect = socket.create_connection
+        opened: list[socket.socket] = []
 
-        def leave_and_connect(connection: HTTPConnection) -> None:
-            source.close()
-            opened.append(connection)
-            connect(connection)
+        def leave_and_connect(*args: Any, **kwargs: Any) -> socket.socket:
+            source.stop()
+            opened.append(connect(*args, **kwargs))
+            return opened[-1]
 
-        monkeypatch.setattr(HTTPConnection, "connect", leave_and_connect)
+        monkeypatch.setattr(socket, "create_connection", leave_and_connect)
+        with pytest.raises(Unreachable):
+            source.health()
         with pytest.raises(Unreachable, match="not asked any more"):
             source.health()
+        source.close()
     (connection,) = opened
-    assert connection.sock is None
+    assert connection.fileno() == -1
 
 
 def test_a_kept_connection_that_the_service_closed_is_opened_again(stage: Stage) -> None:
