@@ -16,6 +16,7 @@ from ledger.counts import Tally
 from ledger.errors import CoatcheckError
 from ledger.settings import Settings
 from web import logs
+from web.assets import page_router
 from web.bodies import STALL_S
 from web.errors import answer_to, problem
 from web.guard import HostCheck, OriginCheck, Outermost
@@ -57,6 +58,7 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
     operators = operator_router(opening.sessions, settings.operator_token)
     app.include_router(operators, prefix="/api/v1/operator")
     app.include_router(metrics_router(opening.sessions, settings.operator_token, tally))
+    app.include_router(page_router())
     for kind in (CoatcheckError, OSError, RequestValidationError):
         app.add_exception_handler(kind, _failed)
     app.add_exception_handler(Exception, _broken)

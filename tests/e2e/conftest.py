@@ -1,0 +1,109 @@
+"""The fixtures of the tests in a real browser: one of each for all tests of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
+
+from tests.e2e.house import (
+    BIG,
+    CHROMIUM,
+    LIKE_PEOPLE,
+    MOST_BYTES,
+    QUIET,
+    Front,
+    House,
+    a_front,
+    a_house,
+)
+
+
+PATIENCE_S = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that waits for ever ends by itself, in its own loop: an alarm would leave it hanging."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "tests/e2e" in item.nodeid:
+            if asyncio.iscoroutinefunction(item.obj) and not item.get_closest_marker("torture"):
+                item.obj = _in_time(item.obj)
+
+
+def _in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def timed(*given: object, **named: object) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await test(*given, **named)
+
+    return timed
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def playwright(anyio_backend: str) -> AsyncIterator[Playwright]:
+    if not os.path.exists(CHROMIUM):
+        pytest.skip(f"there is no {CHROMIUM}; on Debian or Ubuntu: apt install chromium")
+    async with async_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+async def chromium(playwright: Playwright) -> AsyncIterator[Browser]:
+    browser = await launched(playwright)
+    yield browser
+    await browser.close()
+
+
+async def launched(playwright: Playwright) -> Browser:
+    return await playwright.chromium.launch(
+        executable_path=CHROMIUM, args=QUIET, ignore_default_args=LIKE_PEOPLE
+    )
+
+
+@pytest.fixture
+async def context(chromium: Browser) -> AsyncIterator[BrowserContext]:
+    """A profile of the test's own."""
+    context = await chromium.new_context()
+    context.set_default_timeout(30_000)
+    yield context
+    await context.close()
+
+
+@pytest.fixture
+async def page(context: BrowserContext) -> Page:
+    return await context.new_page()
+
+
+@pytest.fixture(scope="session")
+def front() -> Iterator[Front]:
+    with a_front() as front:
+        yield front
+
+
+@pytest.fixture(scope="session")
+def house(tmp_path_factory: pytest.TempPathFactory, front: Front) -> Iterator[House]:
+    folder = tmp_path_factory.mktemp("house")
+    settings = {"cors_origins": front.url, "max_session_bytes": str(MOST_BYTES)}
+    with a_house(folder, **settings) as house:
+        yield house
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of 200 MB that takes no room."""
+    path = tmp_path_factory.mktemp("big") / "film.mp4"
+    with path.open("wb") as file:
+        file.truncate(BIG)
+    return path
