@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright
 
+from tests.e2e.clients import install
 from tests.e2e.house import (
     BIG,
     CHROMIUM,
@@ -24,16 +25,16 @@ from tests.e2e.house import (
     a_house,
 )
 
-
 PATIENCE_S = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that waits for ever ends by itself, in its own loop: an alarm would leave it hanging."""
+    """What waits for ever ends by itself, in its own loop, which an alarm would leave hanging."""
     for item in items:
-        if isinstance(item, pytest.Function) and "tests/e2e" in item.nodeid:
-            if asyncio.iscoroutinefunction(item.obj) and not item.get_closest_marker("torture"):
-                item.obj = _in_time(item.obj)
+        if not isinstance(item, pytest.Function) or item.path.parent != Path(__file__).parent:
+            continue
+        if asyncio.iscoroutinefunction(item.obj) and not item.get_closest_marker("torture"):
+            item.obj = _in_time(item.obj)
 
 
 def _in_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
@@ -98,6 +99,11 @@ def house(tmp_path_factory: pytest.TempPathFactory, front: Front) -> Iterator[Ho
     with a_house(folder, **settings) as house:
         yield house
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def npm() -> None:
+    install()
 
 
 @pytest.fixture(scope="session")

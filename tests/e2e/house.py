@@ -1,4 +1,4 @@
-"""A real service, a front end of another origin, and what leads a real browser from one to the other."""
+"""A real service, a front end of another origin, and what a real browser does with the two."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,8 +26,6 @@ QUIET = (
 LIKE_PEOPLE = ("--disable-back-forward-cache",)
 BIG = 200 << 20
 MOST_BYTES = 256 << 20  # of a session
-TOKEN = "a-token-for-tests"
-
 # Each holds as long as there is a file of this name in the service's folder.
 SLOW_PREFLIGHT = "slow-preflight"
 HOLD_COMMITS = "hold-commits"
@@ -149,6 +147,23 @@ def a_front() -> Iterator[Front]:
         server.server_close()
 
 
+@asynccontextmanager
+async def slow_line(page: Page) -> AsyncIterator[None]:
+    """The page sends 20 MB a second meanwhile: the big file takes ten seconds."""
+    client = await page.context.new_cdp_session(page)
+    line = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 20 << 20}
+    await client.send("Network.emulateNetworkConditions", line)
+    yield
+    if not page.is_closed():
+        await client.detach()
+
+
+async def put_a_chooser(page: Page, chosen: Path) -> None:
+    """The page has an input, in which this file was chosen."""
+    await page.evaluate("document.body.innerHTML = '<input type=file>'")
+    await page.set_input_files("input", chosen)
+
+
 async def with_module(page: Page, house: House) -> None:
     """The page has a session of the module, `session`, and hears of its end in `heard`."""
     await page.evaluate(
@@ -166,3 +181,15 @@ async def with_module(page: Page, house: House) -> None:
         }""",
         house.url,
     )
+
+
+def browsers_of(profile: Path) -> list[int]:
+    """The process ids of the browsers, not of their helpers, that run on this profile."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = place.read_bytes().split(b"\0")
+            ours = f"--user-data-dir={profile}".encode() in words
+            if ours and not any(word.startswith(b"--type=") for word in words):
+                found.append(int(place.parent.name))
+    return found

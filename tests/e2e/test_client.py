@@ -9,7 +9,15 @@ import httpx
 import pytest
 from playwright.async_api import Page, Request
 
-from tests.e2e.house import HOLD_COMMITS, MOST_BYTES, Front, House, until, with_module
+from tests.e2e.house import (
+    HOLD_COMMITS,
+    MOST_BYTES,
+    Front,
+    House,
+    put_a_chooser,
+    until,
+    with_module,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -17,18 +25,17 @@ HOUR_MS = 3_600_000
 FAILED = "(error) => `${error.name} ${error.status}: ${error.message}`"
 
 
-@pytest.fixture(params=["same origin", "across origins"])
-async def user(request: pytest.FixtureRequest, page: Page, house: House, front: Front) -> Page:
-    """A page that has the module, from the service and from somebody's front end."""
-    same = request.param == "same origin"
-    await page.goto(f"{house.url}/healthz" if same else f"{front.url}/shop")
+@pytest.fixture
+async def user(page: Page, house: House, front: Front) -> Page:
+    """A page of somebody's front end, with the module."""
+    await page.goto(f"{front.url}/shop")
     await with_module(page, house)
     return page
 
 
 @pytest.fixture
 async def ours(page: Page, house: House) -> Page:
-    """A page of the service's origin."""
+    """A page of the service's own origin, with the module."""
     await page.goto(f"{house.url}/healthz")
     await with_module(page, house)
     return page
@@ -46,7 +53,9 @@ async def test_files_at_once_make_one_session_and_each_its_own_name(
 ) -> None:
     before = house.standing()
     stored: list[dict[str, Any]] = await user.evaluate(
-        """Promise.all(["a", "bb", "ccc"].map((text) => session.upload(new File([text], "photo.jpg"))))"""
+        """Promise.all(
+            ["a", "bb", "ccc"].map((text) => session.upload(new File([text], "photo.jpg")))
+        )"""
     )
     [session_id] = house.standing() - before
     assert house.files(session_id) == {"photo.jpg": 1, "photo (1).jpg": 2, "photo (2).jpg": 3}
@@ -115,10 +124,9 @@ async def test_what_is_refused_is_said_in_the_services_words(
     said = await user.evaluate(f"session.upload(new File([''], '{long}')).catch({FAILED})")
     assert said.startswith("CoatcheckError 422: ")
     assert "255 bytes" in said
-    await user.evaluate("document.body.innerHTML = '<input type=file>'")
     with (tmp_path / "film.mp4").open("wb") as film:
         film.truncate(MOST_BYTES + 1)
-    await user.set_input_files("input", tmp_path / "film.mp4")
+    await put_a_chooser(user, tmp_path / "film.mp4")
     too_large = "session.upload(document.querySelector('input').files[0])"
     assert (await user.evaluate(f"{too_large}.catch({FAILED})")).startswith("CoatcheckError 413: ")
     assert house.files(session_id) == {"a": 1}
@@ -186,20 +194,17 @@ async def test_what_could_not_be_sent_again_can_be_once_more(ours: Page, house: 
     assert house.files(await ours.evaluate("session.id")) == {"a": 1, "b": 1}
 
 
-async def test_a_claimed_session_stays_where_it_was_put(
-    user: Page, house: House, request: pytest.FixtureRequest
-) -> None:
-    name = request.node.callspec.id.replace(" ", "-")
+async def test_a_claimed_session_stays_where_it_was_put(user: Page, house: House) -> None:
     session_id = await uploaded(user, "a")
     (house.claims / "taken").mkdir(parents=True, exist_ok=True)
     said = await user.evaluate(f"session.claim('taken').catch({FAILED})")
     assert said.startswith("CoatcheckError 409: ")
-    claimed = await user.evaluate(f"session.claim('{name}')")
+    claimed = await user.evaluate("session.claim('by module')")
     assert (claimed["session_id"], claimed["state"]) == (session_id, "claimed")
     assert await user.evaluate("session.state") == "claimed"
     assert "make a new one" in await user.evaluate(f"session.touch().catch({FAILED})")
     await user.goto("about:blank")
-    assert (house.claims / name / "a").read_text() == "a"
+    assert (house.claims / "by module/a").read_text() == "a"
     assert "discard" not in house.process.log.partition(session_id[:8])[2]
 
 
