@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.requests import ClientDisconnect
 
 from ledger.claims import check_name
 from ledger.disk import StoredFile
@@ -51,6 +53,10 @@ async def create(request: Request, response: Response, sessions: Sessions) -> Se
         label = await take_parts(request, arrival)
         record, received = await arrival.commit(label)
     concerns(record.session_id)
+    if await request.is_disconnected():
+        # Nobody will ever learn its id.
+        await to_thread.run_sync(lambda: sessions.delete_session(record.session_id, by=Actor.API))
+        raise ClientDisconnect
     response.headers["Location"] = f"{_path(request).rstrip('/')}/{record.session_id}"
     files = sorted(StoredFile(file.name, file.bytes) for file in received)
     return SessionOut.of(sessions.session_of(record), files)

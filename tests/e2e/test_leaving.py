@@ -16,6 +16,7 @@ from playwright.async_api import Browser, Page, Playwright
 from ledger import SessionLedger, Settings
 from tests.e2e.house import (
     CHROMIUM,
+    HOLD_COMMITS,
     LIKE_PEOPLE,
     QUIET,
     SLOW_PREFLIGHT,
@@ -109,6 +110,20 @@ async def test_twenty_of_twenty_take_it_along(attempt: Try, way: str, origin: st
         f"{way}, {origin}: {sum(each < 2 for each in took)} of 20, the last after {took[-1]:.2f} s"
     )
     assert took[-1] < 2
+
+
+async def test_leaving_while_the_session_is_made_leaves_none(page: Page, house: House) -> None:
+    """The page cannot delete it, having no id yet; the service sees that nobody is there."""
+    before = house.standing()
+    incoming = house.root / ".coatcheck/incoming"
+    await page.goto(f"{house.url}/healthz")
+    await with_module(page, house)
+    with house.gate(HOLD_COMMITS):
+        await page.evaluate("session.upload(new File(['x'], 'a')).catch(() => {}), null")
+        await until(lambda: list(incoming.iterdir()))
+        await page.goto("about:blank")
+    await until(lambda: "POST /api/v1/upload 499" in house.process.log)
+    assert house.standing() == before
 
 
 async def test_leaving_stops_all_uploads_at_once(page: Page, house: House, big: Path) -> None:

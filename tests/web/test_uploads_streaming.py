@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Finding, incoming
+from ledger import Finding, State, incoming
 from ledger import place as its_place
 from ledger.disk import Root
 from tests.ledger.world import around
@@ -498,3 +498,28 @@ def test_an_upload_that_cannot_be_published_leaves_nothing(serve: Serve) -> None
     assert answer.status_code == 500
     assert answer.json() == {"detail": "The server could not do that: Input/output error."}
     nothing_is_left(service)
+
+
+def test_who_leaves_before_the_answer_leaves_no_session(service: Service) -> None:
+    """A page that is left while its session is made cannot delete it: it has no id yet."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        reached.set()
+        assert go_on.wait(30)
+
+    before = service.standing()
+    known = {session.id for session in service.sessions.page(most=1000)}
+    head = f"POST {UPLOAD} HTTP/1.1\nContent-Length: 0"
+
+    def is_deleted() -> bool:
+        made = [each for each in service.sessions.page(most=1000) if each.id not in known]
+        return [each.state for each in made] == [State.DELETED]
+
+    with around("incoming.Upload.commit", before=hold):
+        with service.begun(head):
+            assert reached.wait(30)
+        service.http.get("/healthz")  # by now the server knows that the connection is closed
+        go_on.set()
+        wait_for(is_deleted)
+    assert service.standing() == before
