@@ -48,8 +48,8 @@ format: $(DEV) ## formats, and mends what mends itself
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(DEV) ## measures; ARGS= goes to the benchmarks
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(DEV) ## measures coatcheck beside its rivals; ARGS= goes to the benchmarks
+	$(BIN)/python -m benchmarks --install $(ARGS)
 
 pictures: $(DEV) ## makes the README's pictures anew; needs Chromium
 	$(BIN)/python -m docs.pictures $(ARGS)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,18 +10,18 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
-from benchmarks.measured import Measured
+from benchmarks.bench import Bench
+from benchmarks.measured import Row, Target
+from benchmarks.trees import record, settings_in
 from docs.looks import shown
-from ledger import SessionLedger, Settings
-from ledger.models import SESSIONS
+from ledger import SessionLedger
 from ledger.moves import new_id
-from ledger.system import now_us
 from tui.app import Dashboard
 from tui.local import LocalSource
 from tui.table import SessionTable
 
 FEW, MANY = 1_000, 1_000_000
-AT_ONCE = 20_000
+KEY_S = 0.05
 BEAT_S = 0.005
 
 
@@ -36,28 +34,40 @@ class Felt:
     end: float = 0.0
     found: float = 0.0
     stall: float = 0.0
-    memory: float = 0.0
 
 
-def measure(place: Path) -> Iterator[Measured]:
-    asyncio.run(felt(place / "warm", 10))  # what is loaded once is nobody's
-    few = asyncio.run(felt(place / "few", FEW))
-    many = asyncio.run(felt(place / "many", MANY))
-    rival = f"the same with {FEW:,}"
-    yield Measured(f"{MANY:,} sessions on the screen", many.first, few.first, rival)
-    yield Measured("one key down", many.key, few.key, rival)
-    yield Measured("to the last row (End)", many.end, few.end, rival)
-    yield Measured("a filter that one row passes", many.found, few.found, rival)
-    yield Measured("the longest stall of the screen", many.stall, few.stall, rival)
-    yield Measured("memory that it took more", many.memory, few.memory or 1, rival, "B")
+def measure(bench: Bench) -> Iterator[Row]:
+    few, many = bench.sized(FEW), bench.sized(MANY)
+    places = {count: bench.place / str(count) for count in (few, many)}
+    for count, place in places.items():
+        fill(place, count)
+    felt(places[few], few)  # what is loaded once is nobody's
+    found: dict[int, list[Felt]] = {few: [], many: []}
+    for _ in range(bench.rounds):
+        for count, place in places.items():
+            found[count].append(felt(place, count))
+    rival = f"the same with {few:,}"
+
+    def row(work: str, name: str, target: float | None = None, unit: str = "s") -> Row:
+        ours, theirs = ([getattr(each, name) for each in found[count]] for count in (many, few))
+        return Row(work, rival, ours, theirs, Target(target) if target else None, unit)
+
+    yield row(f"dashboard, first paint with {many:,} sessions", "first", 1.2)
+    keys = [each.key for each in found[many]]
+    yield Row("one key to its paint", "the limit", keys, [KEY_S] * bench.rounds, Target(1))
+    yield row("one key to its paint", "key")
+    yield row("to the last row (End)", "end")
+    yield row("a filter that one row passes", "found")
+    yield row("the longest stall of the screen", "stall")
 
 
-async def felt(place: Path, count: int) -> Felt:
-    settings = Settings(root=place / "temp")
-    with SessionLedger.open(settings) as sessions:
-        fill(sessions, count)
+def felt(place: Path, count: int) -> Felt:
+    return asyncio.run(_felt(place, count))
+
+
+async def _felt(place: Path, count: int) -> Felt:
+    settings = settings_in(place)
     felt = Felt()
-    before = resident()
     source = LocalSource(SessionLedger.open(settings))
     app = Dashboard(source)
     begun = time.perf_counter()
@@ -71,38 +81,20 @@ async def felt(place: Path, count: int) -> Felt:
             await pilot.press("home")
             felt.found = await search(pilot, "needle")
             beating.cancel()
-            felt.memory = resident() - before
     finally:
         source.close()
     return felt
 
 
-def fill(sessions: SessionLedger, count: int) -> None:
-    now, chance = now_us(), random.Random(7)
-    for first in range(0, count, AT_ONCE):
-        rows = [
-            {
-                "root_id": sessions.place.root_id,
-                "session_id": new_id(),
-                "state": "active",
-                "version": 0,
-                "label": "needle" if number == count // 2 else f"straw {number}",
-                "origin": "created",
-                "touched": True,
-                "created_at": now - number * 1000,
-                "last_touch_at": now - number * 500,
-                "bytes": chance.randrange(10**9),
-                "files": chance.randrange(9),
-            }
-            for number in range(first, min(first + AT_ONCE, count))
-        ]
-        with sessions.place.database.write() as connection:
-            connection.execute(SESSIONS.insert(), rows)
+def fill(place: Path, count: int) -> None:
+    """Rows alone: the dashboard looks at no directory until one is opened."""
+    with SessionLedger.open(settings_in(place)) as sessions:
+        ids = [new_id() for _ in range(count)]
+        record(sessions, ids, label=lambda number: _label(number, count), apart_us=500)
 
 
-def resident() -> float:
-    """Bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+def _label(number: int, count: int) -> str:
+    return "needle" if number == count // 2 else f"straw {number}"
 
 
 async def stalls(felt: Felt) -> None:
