@@ -18,7 +18,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -27,6 +26,7 @@ import typer
 
 import coatcheck_screen as screen
 from coatcheck_screen import say
+from coatcheck_start import VERSION
 from ledger import (
     Actor,
     CoatcheckError,
@@ -138,7 +138,7 @@ def _root(
     cannot be opened.
     """
     if which:
-        screen.write(f"coatcheck {version('coatcheck')}\n")
+        screen.write(f"coatcheck {VERSION}\n")
         raise typer.Exit
     _log(logging.WARNING)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ledger.errors import LedgerDamaged, LedgerFull, LedgerGone, LedgerUnavailable, UsageError
@@ -96,6 +96,13 @@ def was_committed(engine: Engine, xid: str, timeout_s: float) -> bool | None:
         if time.monotonic() >= deadline:
             return None
         time.sleep(0.05)
+
+
+def insert_into(table: Table) -> Any:
+    """The server's own INSERT, which has ON CONFLICT; loaded only where there is one."""
+    from sqlalchemy.dialects.postgresql import insert
+
+    return insert(table)
 
 
 def take_turn(connection: Connection, root_id: str) -> None:

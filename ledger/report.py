@@ -268,7 +268,11 @@ def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-@checked_dataclass(config=ConfigDict(extra="ignore", strict=True), frozen=True)
+# Built only once a report is read: most runs read none.
+_AS_LISTED = ConfigDict(extra="ignore", strict=True, defer_build=True)
+
+
+@checked_dataclass(config=_AS_LISTED, frozen=True)
 class _ListedEntry:
     finding: str
     session_id: str | None
@@ -281,7 +285,7 @@ class _ListedEntry:
     age_hours: float | int | None
 
 
-@checked_dataclass(config=ConfigDict(extra="ignore", strict=True), frozen=True)
+@checked_dataclass(config=_AS_LISTED, frozen=True)
 class _ListedReport:
     at: str
     root: str

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, select, update
-from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ledger import counts, postgresql
@@ -229,7 +228,8 @@ def insert(
 
 
 def _upsert(connection: Connection) -> Any:
-    insert_into = pg_insert if connection.dialect.name == "postgresql" else sqlite_insert
+    on_server = connection.dialect.name == "postgresql"
+    insert_into = postgresql.insert_into if on_server else sqlite_insert
     statement = insert_into(SESSIONS).on_conflict_do_nothing(
         index_elements=["root_id", "session_id"]
     )

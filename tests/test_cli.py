@@ -5,11 +5,14 @@ import fcntl
 import io
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 import typer
 
 import coatcheck
+from coatcheck_start import VERSION
 from ledger import Action, Finding, Progress, SessionLedger, Settings, State, system
 from ledger.disk import HOUSE, SWEEP_LOCK
 from ledger.props import without_roots_rights
@@ -787,3 +791,19 @@ def test_the_demos_json_has_every_report(temporary: Path) -> None:
     assert unsettled == {"unreadable"}
     assert (play["restored"]["session"]["state"], play["kept"]) == ("active", None)
     assert os.listdir(temporary) == []
+
+
+# How it begins
+
+
+@pytest.mark.parametrize("word", ["--version", "--help"])
+def test_its_version_is_said_before_anything_that_takes_time_is_loaded(word: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "coatcheck_start", word]
+    done = subprocess.run(command, env=env(), capture_output=True, text=True, check=True)
+    loaded = set(re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert ({"typer", "ledger"} <= loaded) is (word == "--help")
+    assert done.stdout.startswith(f"coatcheck {VERSION}\n") is (word == "--version")
+
+
+def test_the_program_says_the_version_that_is_installed() -> None:
+    assert version("coatcheck") == VERSION
