@@ -47,7 +47,7 @@ def record(
     files: int = FILES,
     age_us: int = 0,
     label: Labels = lambda _: None,
-    apart_us: int = 0,
+    apart_us: int = 10,
 ) -> None:
     """The ledger has these sessions, as if each was last touched that long ago, and the next one
     `apart_us` earlier."""

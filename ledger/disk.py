@@ -209,8 +209,25 @@ class Root:
     @contextmanager
     def names(self) -> Iterator[Iterator[os.DirEntry[str]]]:
         """Every entry of the root but coatcheck's own, streamed."""
-        with os.scandir(self.fd) as entries:
+        with self._list() as fd, os.scandir(fd) as entries:
             yield (entry for entry in entries if entry.name != HOUSE)
+
+    def all_names(self) -> set[str]:
+        """The same entries' names, read at once."""
+        with self._list() as fd:
+            names = set(os.listdir(fd))
+        names.discard(HOUSE)
+        return names
+
+    @contextmanager
+    def _list(self) -> Iterator[int]:
+        """The root to be listed: of two who read through one descriptor, each would miss what the
+        other has read."""
+        fd = os.open(".", _DIRECTORY, dir_fd=self.fd)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
     def has_sessions(self) -> bool:
         """Whether a directory stands here that a sweep could take for a session."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
@@ -21,13 +21,12 @@ from sqlalchemy import (
 )
 
 from ledger.models import EVENTS, ROOTS, SESSIONS, SWEEPS, Actor, Record, State, UnsoundRow
-from ledger.plan import FUTURE_US
 
 SORTS = ("created_at", "last_touch_at", "bytes", "files", "state")
 _COLUMNS = SESSIONS.c
 # SQLite's sums of integers raise where they overflow: exact up to 2**53, and never an error.
 _SUM_OF_BYTES = func.coalesce(func.sum(cast(_COLUMNS.bytes, Float)), 0)
-MOST = 2**63 - 1
+LEAST, MOST = -(2**63), 2**63 - 1
 _PAGE = 1000
 
 
@@ -68,19 +67,43 @@ def unfinished(connection: Connection, root_id: str, after: int, most: int) -> l
     return [Record(*row) for row in connection.execute(query).all()]
 
 
-def active_ids(connection: Connection, root_id: str, after: int, most: int) -> Sequence[Row[Any]]:
-    """`(pk, session_id, last_touch_at, bytes)` of active sessions, from behind the key `after`."""
-    query = (
-        select(_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.last_touch_at, _COLUMNS.bytes)
-        .where(
-            _COLUMNS.root_id == root_id,
-            _COLUMNS.state == str(State.ACTIVE),
-            _COLUMNS.pk > after,
-        )
-        .order_by(_COLUMNS.pk)
-        .limit(most)
+class ActivePage(NamedTuple):
+    """Some active sessions, what they hold together, and behind which of them the next page begins;
+    None where there is none."""
+
+    ids: list[str]
+    bytes: int
+    edge: tuple[int, int] | None
+
+
+def active_page(
+    connection: Connection, root_id: str, since: int, before: tuple[int, int], most: int
+) -> ActivePage:
+    """Active sessions in the order of `(last_touch_at, pk)`, backwards from `before`, as far as
+    the touch `since`. Their ids come as one text, which is a third of the time."""
+    touch, pk = _COLUMNS.last_touch_at, _COLUMNS.pk
+    # The touch by itself as well: by it SQLite finds both ends in its index.
+    some = [
+        _COLUMNS.root_id == root_id,
+        _COLUMNS.state == str(State.ACTIVE),
+        touch <= before[0],
+        tuple_(touch, pk) < before,
+    ]
+    last = select(touch, pk).where(*some, touch >= since).order_by(touch.desc(), pk.desc())
+    found = connection.execute(last.offset(most - 1).limit(1)).one_or_none()
+    edge = (int(found[0]), int(found[1])) if found else None
+    some += [touch >= edge[0], tuple_(touch, pk) >= edge] if edge else [touch >= since]
+    query = select(func.aggregate_strings(_COLUMNS.session_id, "/"), _SUM_OF_BYTES).where(*some)
+    ids, size = connection.execute(query).one()
+    return ActivePage(ids.split("/") if ids else [], int(size), edge)
+
+
+def bytes_of(connection: Connection, root_id: str, ids: Iterable[str]) -> int:
+    """What those sessions hold together, as the ledger knows it."""
+    query = select(_SUM_OF_BYTES).where(
+        _COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(list(ids))
     )
-    return list(connection.execute(query))
+    return min(int(connection.execute(query).scalar_one()), MOST)
 
 
 def totals(connection: Connection, root_id: str) -> tuple[int, int]:
@@ -109,11 +132,6 @@ def oldest_live(connection: Connection, root_id: str) -> int | None:
     )
     found = connection.execute(query).scalar()
     return None if found is None else int(found)
-
-
-def is_fresh(last_touch_at: int, now: int, max_age: int) -> bool:
-    """Whether the ledger alone knows the session to be live, so that no one need look."""
-    return now - max_age <= last_touch_at <= now + FUTURE_US
 
 
 # Pages by keyset: the place of a page's last row in the order is where the next one begins. Each

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 from ledger import queries, system
 from ledger.disk import (
@@ -27,21 +25,31 @@ from ledger.disk import (
 )
 from ledger.models import Record, State
 from ledger.place import Place
-from ledger.plan import ABSENT, Action, Evidence, Facts, Finding, Kind, Policy, Verdict
+from ledger.plan import (
+    ABSENT,
+    FUTURE_US,
+    Action,
+    Evidence,
+    Facts,
+    Finding,
+    Kind,
+    Policy,
+    Verdict,
+)
+from ledger.queries import ActivePage
 from ledger.removal import DEAD
 from ledger.settings import HOUR_US
 
 BATCH = 64
 _DEAD_NAME = re.compile(f"{DEAD}[a-z0-9]+")
 _NAMES_AT_ONCE = 500
-_ROWS_AT_ONCE = 2000
+_ROWS_AT_ONCE = 20_000
 
 
 class Survey:
     """One pass over a root: who is live by the ledger's own word, and who must be looked at.
 
-    Memory is 8 bytes a session: names are kept as hashes, salted anew in each process, so that
-    two which collide hide a missing session from one run only.
+    Its memory is that of the root's names.
     """
 
     def __init__(
@@ -57,72 +65,59 @@ class Survey:
         self._now = now
         self._policy = policy
         self._on_seen = on_seen
-        self._names = array("q")
 
     def suspects(self) -> Generator[list[str]]:
-        """Names to be looked at, in batches; first those on the disk, then those that are not."""
-        yield from _batched(self._on_disk())
-        self._names = array("q", sorted(self._names))
-        yield from _batched(self._only_in_ledger())
-
-    def _on_disk(self) -> Generator[str]:
-        names: list[str] = []
-        with self._place.root.names() as entries:
-            for entry in entries:
-                self._names.append(hash(entry.name))
-                if not is_session_id(entry.name):
-                    yield entry.name
-                    continue
-                names.append(entry.name)
-                if len(names) == _NAMES_AT_ONCE:
-                    yield from self._doubtful(names)
-                    names = []
-        yield from self._doubtful(names)
-
-    def _doubtful(self, names: list[str]) -> Iterator[str]:
-        """Those that the ledger does not know to be live."""
-        self._on_seen(len(names))
-        with self._place.database.read() as connection:
-            rows = queries.records_of(connection, self._place.root_id, names)
-        now = self._now()
-        for name in names:
-            row = rows.get(name)
-            fresh = row is not None and queries.is_fresh(
-                row.last_touch_at, now, self._policy.max_age
-            )
-            if row is not None and fresh and row.state == State.ACTIVE:
-                self.live += 1
-                self.live_bytes += row.bytes
+        """Names to be looked at, in batches: sessions untouched for long, what else stands on the
+        disk, and what stands in the ledger alone."""
+        on_disk = self._place.root.all_names()
+        untouched: list[str] = []
+        missing: list[str] = []
+        for page, is_fresh in self._active():
+            here = [name for name in page.ids if name in on_disk]
+            if len(here) < len(page.ids):
+                missing += (name for name in page.ids if name not in on_disk)
+            on_disk.difference_update(here)
+            if is_fresh:
+                self._count(page, here)
             else:
-                yield name
+                untouched += here
+        yield from self._batched(chain(untouched, on_disk, missing))
 
-    def _only_in_ledger(self) -> Generator[str]:
-        after = 0
-        while True:
+    def _active(self) -> Iterator[tuple[ActivePage, bool]]:
+        """All that are active, and whether the ledger alone knows them to be live.
+
+        From the last touch backwards: who is touched meanwhile is met once, or left in doubt.
+        """
+        now = self._now()
+        ahead, old = now + FUTURE_US + 1, now - self._policy.max_age
+        for before, since in ((queries.MOST, ahead), (ahead, old), (old, queries.LEAST)):
+            edge: tuple[int, int] | None = (before, 0)
+            while edge is not None:
+                with self._place.database.read() as connection:
+                    page = queries.active_page(
+                        connection, self._place.root_id, since, edge, _ROWS_AT_ONCE
+                    )
+                yield page, since == old
+                edge = page.edge
+
+    def _count(self, page: ActivePage, live: Sequence[str]) -> None:
+        self.live += len(live)
+        self.live_bytes += page.bytes
+        if len(live) < len(page.ids):
+            self.live_bytes -= page.bytes - self._bytes_of(live)
+        self._on_seen(len(live))
+
+    def _bytes_of(self, names: Iterable[str]) -> int:
+        left, size = iter(names), 0
+        while some := list(islice(left, _NAMES_AT_ONCE)):
             with self._place.database.read() as connection:
-                rows = queries.active_ids(connection, self._place.root_id, after, _ROWS_AT_ONCE)
-            for row in rows:
-                if not self._is_on_disk(row.session_id):
-                    yield row.session_id
-            if len(rows) < _ROWS_AT_ONCE:
-                return
-            after = rows[-1].pk
+                size += queries.bytes_of(connection, self._place.root_id, some)
+        return size
 
-    def _is_on_disk(self, name: str) -> bool:
-        wanted = hash(name)
-        at = bisect_left(self._names, wanted)
-        return at < len(self._names) and self._names[at] == wanted
-
-
-def _batched(names: Generator[str]) -> Generator[list[str]]:
-    batch: list[str] = []
-    with closing(names):
-        for name in names:
-            batch.append(name)
-            if len(batch) == BATCH:
-                yield batch
-                batch = []
-        if batch:
+    def _batched(self, names: Iterable[str]) -> Generator[list[str]]:
+        left = iter(names)
+        while batch := list(islice(left, BATCH)):
+            self._on_seen(len(batch))
             yield batch
 
 

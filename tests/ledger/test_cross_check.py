@@ -311,3 +311,36 @@ def test_a_removal_that_a_power_cut_took_back_is_not_finished_on_what_was_used_s
         world.sessions.sweep()
         assert world.state(str(session_id)) == "active"
         assert Path(path, "photo.jpg").read_bytes() == b"written after its end"
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+def test_a_ledger_of_many_pages_is_compared_to_its_last_row(
+    any_world: World, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = any_world
+    ages = (
+        0.0,
+        1.0,
+        30.0,
+        -40.0,
+    )  # the last is touched in what is the future, when it is looked at
+    ids = [world.create(age=age, files={"f": b"12345"}) for age in ages for _ in range(3)]
+    at = world.hours_ago(1)
+    for session_id in ids[3:6]:
+        world.alter(session_id, last_touch_at=at)  # of one and the same touch
+    for gone in ids[::3]:
+        (world.root / gone).rename(world.folder / gone)
+    monkeypatch.setattr("ledger.survey._ROWS_AT_ONCE", at_once)
+    report = world.sessions.report()
+    assert findings(report) == {"live": 4, "stale": 2, "drifted": 2, "missing": 4}
+    assert report.bytes[Finding.LIVE] == 20
+
+
+def test_two_that_list_the_root_at_once_both_see_all_of_it(world: World) -> None:
+    ids = {world.create() for _ in range(50)}
+    root = world.sessions.place.root
+    with root.names() as entries:
+        seen = {next(entries).name}
+        assert root.all_names() == ids
+        seen |= {entry.name for entry in entries}
+    assert seen == ids

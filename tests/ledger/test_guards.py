@@ -151,7 +151,7 @@ def test_a_root_that_goes_away_during_the_survey_ends_nothing(full: World) -> No
         full.root.rename(full.folder / "unmounted")
         full.root.mkdir()
 
-    with around("survey.Survey._only_in_ledger", before=unmount), pytest.raises(RootUnavailable):
+    with around("survey.Survey._active", before=unmount), pytest.raises(RootUnavailable):
         full.sessions.sweep()
     assert "missing" not in {row.state for row in full.sessions.page()}
 
