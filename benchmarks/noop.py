@@ -13,7 +13,7 @@ from ledger import load_settings
 from ledger.models import State
 from web.app import create_app
 from web.server import run
-from web.uploads import SessionOut
+from web.shapes import SessionOut
 
 _NOW = datetime.now(UTC)
 

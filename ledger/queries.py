@@ -116,14 +116,6 @@ def totals(connection: Connection, root_id: str) -> tuple[int, int]:
     return int(row[0]), min(int(row[1]), MOST)
 
 
-def bytes_of(connection: Connection, root_id: str, ids: Iterable[str]) -> int:
-    """What those sessions hold together, as the ledger knows it."""
-    query = select(_SUM_OF_BYTES).where(
-        _COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(list(ids))
-    )
-    return min(int(connection.execute(query).scalar_one()), MOST)
-
-
 def oldest_live(connection: Connection, root_id: str) -> int | None:
     """When the oldest active session was created; None where there is none."""
     # The state as a literal: so the index of the live ones alone is used.
