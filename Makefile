@@ -51,8 +51,9 @@ format: $(DEV) ## formats, and mends what mends itself
 bench: $(DEV) ## measures coatcheck beside its rivals; ARGS= goes to the benchmarks
 	$(BIN)/python -m benchmarks --install $(ARGS)
 
-pictures: $(DEV) ## makes the README's pictures anew; needs Chromium
+pictures: $(DEV) ## makes the docs' pictures anew; needs Chromium
 	$(BIN)/python -m docs.pictures $(ARGS)
+	PICTURES='$(CURDIR)/docs/pictures' $(BIN)/python -m pytest -q tests/e2e/test_page.py -k 'claimed or everybody'
 
 wheel: $(DEV) ## builds the wheel and the source distribution into dist/
 	@$(BIN)/python -c 'from setuptools import build_meta as b; [f("dist") for f in (b.build_sdist, b.build_wheel)]' >/dev/null

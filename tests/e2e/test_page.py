@@ -62,7 +62,7 @@ def picture(tmp_path: Path) -> Callable[[str], Path]:
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     made = []
-    for name, size in (("letter.pdf", 184_300), ("passport.jpg", 3_412_000), ("notes.txt", 1)):
+    for name, size in (("letter.pdf", 184_300), ("passport.jpg", 3_412_000), ("notes.txt", 2_140)):
         path = tmp_path / name
         with path.open("wb") as file:
             file.truncate(size)
@@ -96,7 +96,7 @@ async def test_files_are_handed_in_and_claimed(
             await on_its_way(page, 0.1)
             assert await page.is_disabled("#claim button")
             assert "of 210 MB" in await page.inner_text("li.sending")
-            await page.screenshot(path=picture("page"))
+            await page.screenshot(path=picture("page"), full_page=True)
         await stored(page, 4)
         await page.click("text=Take out >> nth=0")
         await stored(page, 3)
@@ -108,7 +108,7 @@ async def test_files_are_handed_in_and_claimed(
         await page.press("#into", "Enter")
         assert "3 files, 213 MB, are kept as “spring”" in await told(page)
         claimed = {path.name: path.stat().st_size for path in (house.claims / "spring").iterdir()}
-        assert claimed == {"passport.jpg": 3_412_000, "notes.txt": 1, "film.mp4": BIG}
+        assert claimed == {"passport.jpg": 3_412_000, "notes.txt": 2_140, "film.mp4": BIG}
         assert session_id not in house.standing()
         await page.click("text=Start anew")
         await page.set_input_files("#choose", files[0])
@@ -205,7 +205,8 @@ async def test_everybody_can_use_it(
         await stored(page, 3)
         await is_fit()
         if scheme == "dark":
-            await page.screenshot(path=picture("page-phone"))
+            await page.evaluate("document.activeElement.blur()")
+            await page.screenshot(path=picture("page-phone"), full_page=True)
         for _ in range(4):
             await page.keyboard.press("Tab")
         await page.keyboard.type(f"by keyboard, {scheme}")

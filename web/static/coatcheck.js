@@ -156,7 +156,7 @@ export class CoatcheckSession extends EventTarget {
   /** The session's life, made where there was none; several uploads at once make one. */
   #begun() {
     if (!this.#life) {
-      const life = { over: new AbortController(), url: "", id: null, lifetime: 0, deadline: 0, timer: 0 };
+      const life = { over: new AbortController(), making: new AbortController(), url: "", id: null, deadline: 0 };
       this.#life = life;
       life.begun = this.#create(life);
       life.begun.catch(() => {}); // those who wait for it are told
@@ -166,12 +166,11 @@ export class CoatcheckSession extends EventTarget {
 
   async #create(life) {
     try {
-      const body = new FormData();
-      if (this.#label) body.set("label", this.#label);
-      const creating = () => fetched("POST", this.#base, this.#label ? { body } : {});
+      const body = this.#label ? new FormData() : null;
+      body?.set("label", this.#label);
+      const creating = () => fetched("POST", this.#base, { body, signal: life.making.signal });
       const made = await patiently(this, creating, life.over.signal);
-      life.url = `${this.#base}/${made.session_id}`;
-      life.id = made.session_id;
+      Object.assign(life, { id: made.session_id, url: `${this.#base}/${made.session_id}` });
       if (life.over.signal.aborted) sayGoodbye(life.url);
       life.over.signal.throwIfAborted();
       this.#state = "active";
@@ -179,7 +178,7 @@ export class CoatcheckSession extends EventTarget {
       return life;
     } catch (error) {
       if (this.#life === life) this.#life = null;
-      throw error;
+      throw life.over.signal.reason ?? error;
     }
   }
 
@@ -278,13 +277,15 @@ export class CoatcheckSession extends EventTarget {
     const life = this.#life;
     if (!life || this.#kept) return;
     if (life.url) sayGoodbye(life.url); // before its uploads are cut: so the server sees it first
+    else life.making.abort(); // which the server sees, and makes none
     this.#left = new CoatcheckError("The page was left, so its files were deleted.", 410);
     this.#part(life, this.#left);
   }
 
   #comeBack() {
-    if (this.#left) this.#tellEnd(this.#left);
+    const left = this.#left;
     this.#left = null;
+    if (left) this.#tellEnd(left);
   }
 
   #end(life, reason) {
@@ -319,11 +320,9 @@ const fileUrl = (life, name) => `${life.url}/files/${encodeURIComponent(name)}`;
 /** Deletes a session while its page goes: across origins, only a beacon needs no preflight. */
 function sayGoodbye(url) {
   const isOurs = new URL(url).origin === location.origin;
-  if (isOurs && "keepalive" in Request.prototype) {
-    fetch(url, { method: "DELETE", keepalive: true }).catch(() => {});
-  } else {
-    navigator.sendBeacon(`${url}/discard`);
-  }
+  const outlives = isOurs && "keepalive" in Request.prototype;
+  if (outlives) fetch(url, { method: "DELETE", keepalive: true }).catch(() => {});
+  else navigator.sendBeacon(`${url}/discard`);
 }
 
 /** An abort may come when the last byte has gone: then the file is stored all the same. */

@@ -31,6 +31,7 @@ class Page {
       this.#tellTrouble(`${detail.reason}\nIt is tried again in ${detail.seconds} seconds.`);
     });
     at("outcome").hidden = true;
+    at("outcome").className = "card";
     at("hand-in").hidden = false;
     this.changed();
   }
@@ -169,6 +170,7 @@ class Page {
   }
 
   #over(head, words) {
+    at("outcome").classList.add("good");
     for (const row of this.rows) row.item.remove();
     this.rows.clear();
     this.#tellOutcome(head, words);
