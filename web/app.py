@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from anyio import to_thread
@@ -15,12 +16,13 @@ from starlette.middleware.cors import CORSMiddleware
 from ledger.counts import Tally
 from ledger.errors import CoatcheckError
 from ledger.settings import Settings
-from web import logs
+from web import logs, openapi
 from web.assets import page_router
 from web.bodies import STALL_S
 from web.errors import answer_to, problem
 from web.guard import HostCheck, OriginCheck, Outermost
 from web.lifespan import Keeper, kept
+from web.manual import manual_router
 from web.measuring import CountRequests, metrics_router
 from web.opening import Opening
 from web.operator import operator_router
@@ -48,9 +50,12 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
     app = FastAPI(
         title="coatcheck",
         version=version("coatcheck"),
+        description=openapi.INTRO,
+        openapi_tags=openapi.TAGS,
+        generate_unique_id_function=openapi.name_of,
         lifespan=lifespan,
         middleware=[Middleware(CountRequests, tally=tally), *_middleware(settings, host)],
-        docs_url=None,  # their pages load scripts from elsewhere
+        docs_url=None,  # their pages load scripts from elsewhere: see manual.py
         redoc_url=None,
     )
     app.include_router(ready_router(opening.sessions, lambda: keeper.progress))
@@ -59,6 +64,8 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
     app.include_router(operators, prefix="/api/v1/operator")
     app.include_router(metrics_router(opening.sessions, settings.operator_token, tally))
     app.include_router(page_router())
+    app.openapi = partial(openapi.document_of, app)  # type: ignore[method-assign]
+    app.include_router(manual_router(app.openapi))
     for kind in (CoatcheckError, OSError, RequestValidationError):
         app.add_exception_handler(kind, _failed)
     app.add_exception_handler(Exception, _broken)

@@ -14,6 +14,7 @@ from ledger.errors import SessionNotFound, UsageError
 from ledger.report import printable
 from ledger.sessions import SessionLedger
 from web.auth import bearer, needs_token
+from web.examples import ID
 from web.logs import concerns
 
 _SHOWN = 40
@@ -35,7 +36,9 @@ async def _sessions(request: Request) -> SessionLedger:
     return cast(SessionLedger, request.state.coatcheck_sessions)
 
 
-async def _session_id(session_id: Annotated[str, Path(description="The id of a session.")]) -> str:
+async def _session_id(
+    session_id: Annotated[str, Path(description="The id of a session.", examples=[ID])],
+) -> str:
     """An id that a session can have; no other comes near a path. Raises SessionNotFound."""
     if is_session_id(session_id):
         concerns(session_id)
@@ -45,7 +48,8 @@ async def _session_id(session_id: Annotated[str, Path(description="The id of a s
 
 
 async def _file_name(
-    request: Request, name: Annotated[str, Path(description="The name of a file.")]
+    request: Request,
+    name: Annotated[str, Path(description="The name of a file.", examples=["order.txt"])],
 ) -> str:
     """The name as it was sent: servers replace what is no UTF-8, and two names would be one."""
     try:

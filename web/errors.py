@@ -14,7 +14,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -38,6 +38,7 @@ from ledger.errors import (
 )
 from ledger.report import printable
 from web.bodies import MOST_JSON_BYTES, STALL_S, Body, Drained, Refused
+from web.examples import ERRORS
 
 log = logging.getLogger("coatcheck")
 
@@ -73,12 +74,24 @@ OURS = (CoatcheckError, OSError, RequestValidationError, Refused, ClientDisconne
 class Problem(BaseModel):
     """Every answer that is an error."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"detail": detail} for _, detail in ERRORS.values()]}
+    )
+
     detail: str
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route, for its schema."""
-    return {status: {"model": Problem} for status in statuses}
+def documented(*statuses: int, **meanings: str) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route, for its schema; `meanings` (`s409`) where they are its own."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for status in (*statuses, *(int(each[1:]) for each in meanings)):
+        meaning, detail = ERRORS[status]
+        found[status] = {
+            "model": Problem,
+            "description": meanings.get(f"s{status}", meaning),
+            "content": {"application/json": {"example": {"detail": detail}}},
+        }
+    return found
 
 
 def status_of(error: Exception, method: str) -> int:

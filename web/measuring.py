@@ -17,6 +17,7 @@ from web import metrics
 from web.auth import needs_token
 from web.deps import Source
 from web.errors import documented, route_class
+from web.examples import METRICS
 from web.metrics import BYTES, LATENCIES_S, REQUESTS, SECONDS
 from web.streams import in_thread
 
@@ -107,11 +108,15 @@ def metrics_router(source: Source, token: SecretStr | None, tally: Tally) -> API
         return metrics.told(sessions)
 
     async def tell() -> Response:
-        """Prometheus text."""
+        """Prometheus text about one root, the same from whichever worker tells it."""
         return Response(await in_thread(text), media_type=CONTENT_TYPE_LATEST)
 
-    answer: dict[str, Any] = {"content": {"text/plain": {"schema": {"type": "string"}}}}
-    router.get("/metrics", response_class=Response, responses={200: answer})(tell)
+    shown = {"schema": {"type": "string"}, "example": METRICS}
+    answer: dict[str, Any] = {"description": "The metrics.", "content": {"text/plain": shown}}
+    answered = router.get(
+        "/metrics", summary="The metrics", response_class=Response, responses={200: answer}
+    )
+    answered(tell)
     router.head("/metrics", include_in_schema=False)(tell)
     return router
 

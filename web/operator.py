@@ -18,7 +18,7 @@ from ledger import Progress, Report, SessionLedger, State
 from ledger.cursors import place_of
 from ledger.report import csv_pieces
 from ledger.settings import CENTURY_HOURS
-from web import pages
+from web import examples, pages
 from web.auth import needs_token
 from web.bodies import Refused
 from web.deps import SessionId, Sessions, Source, lending
@@ -41,16 +41,27 @@ MOST_REPORTS = 4  # being made or sent at once, each of them in memory
 _JSON = "application/json"
 _NUMBER = r"^[0-9]{0,18}$"
 
-Limit = Annotated[int, Query(ge=1, le=1000)]
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most that a page has.")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next` of the page before.")]
-Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
-SweepId = Annotated[int, Path(ge=1, le=2**63 - 1)]
-LastEventId = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER)]
+InState = Annotated[State | None, Query(description="Only those in this state.")]
+Words = Annotated[
+    str | None,
+    Query(max_length=200, pattern=r"^[^\x00]*$", description="Looked for in id and label."),
+]
+SweepId = Annotated[int, Path(ge=1, le=2**63 - 1, description="The number of a sweep.")]
+LastEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        pattern=_NUMBER,
+        description="The last event that was seen: the stream goes on behind it.",
+    ),
+]
 Hours = Annotated[
     float | None, Query(gt=0, le=CENTURY_HOURS, allow_inf_nan=False, description="Max age.")
 ]
-Format = Annotated[Literal["json", "csv"], Query(alias="format")]
-Sort = Literal[
+Format = Annotated[Literal["json", "csv"], Query(alias="format", description="Of the answer.")]
+_Order = Literal[
     "created_at",
     "last_touch_at",
     "bytes",
@@ -62,6 +73,7 @@ Sort = Literal[
     "-files",
     "-state",
 ]
+Sort = Annotated[_Order, Query(description="The order; `-` for descending.")]
 
 
 def operator_router(source: Source, token: SecretStr | None) -> APIRouter:
@@ -75,33 +87,56 @@ def operator_router(source: Source, token: SecretStr | None) -> APIRouter:
         tags=["operator"],
         lifespan=routes.lifespan,
     )
-    for path, read, answer, errors in (
-        ("/sessions", routes.sessions, {"model": SessionPage}, ()),
-        (_SESSION, routes.session, {"model": SeenJson}, (404, 421)),
-        ("/report", routes.report, _REPORT, ()),
-        ("/sweeps", routes.list_sweeps, {"model": SweepPage}, ()),
-        (_SWEEP, routes.sweep, {"model": SweepJson}, (404,)),
-        ("/events", routes.events, _EVENTS, ()),
+    for path, read, summary, answer, errors in (
+        ("/sessions", routes.sessions, "List sessions", _SESSIONS, ()),
+        (_SESSION, routes.session, "One session from both sides", _SEEN, (404, 421)),
+        ("/report", routes.report, "The orphan report", _REPORT, ()),
+        ("/sweeps", routes.list_sweeps, "List sweeps", _SWEEPS, ()),
+        (_SWEEP, routes.sweep, "How one sweep goes, or went", _RUN, (404,)),
+        ("/events", routes.events, "What happened, and what happens", _EVENTS, ()),
     ):
-        router.get(path, responses={200: answer, **documented(*errors)})(read)
+        found = {200: answer, **documented(*errors)}
+        router.get(path, summary=summary, responses=found)(read)
         router.head(path, include_in_schema=False)(read)
-    back = {200: {"model": SessionJson}, **documented(404, 409, 410, 421)}
-    router.post(f"{_SESSION}/restore", responses=back)(routes.restore)
-    begun = {202: _ACCEPTED, **documented(404, 409, 410, 413)}
-    router.post("/sweeps", status_code=202, responses=begun)(routes.start_sweep)
-    asked = {202: {"model": SweepJson}, **documented(404, 409)}
-    router.delete(_SWEEP, status_code=202, responses=asked)(routes.cancel_sweep)
+    restored = documented(404, 410, 421, s409="None of it waits, or its name in the root is taken.")
+    back = {200: _BACK, **restored}
+    router.post(f"{_SESSION}/restore", summary="Bring a swept session back", responses=back)(
+        routes.restore
+    )
+    gone = "The dry run's list was carried out, or is kept no more."
+    begun = {202: _ACCEPTED, **documented(404, 413, s409="Another sweep is under way.", s410=gone)}
+    router.post("/sweeps", summary="Start a sweep", status_code=202, responses=begun)(
+        routes.start_sweep
+    )
+    asked = {202: _ASKED, **documented(404, s409="It is not under way.")}
+    router.delete(_SWEEP, summary="Cancel a sweep", status_code=202, responses=asked)(
+        routes.cancel_sweep
+    )
     return router
 
 
 _SESSION, _SWEEP = "/sessions/{session_id}", "/sweeps/{sweep_id}"
 
 
-_TEXT: dict[str, Any] = {"schema": {"type": "string"}}
-_REPORT: dict[str, Any] = {"model": ReportJson, "content": {"text/csv": _TEXT}}
-_EVENTS: dict[str, Any] = {"model": EventPage, "content": {"text/event-stream": _TEXT}}
-_ACCEPTED: dict[str, Any] = {
-    "model": SweepJson,
+def _answer(model: type[BaseModel], what: str, **also: str) -> dict[str, Any]:
+    """An answer as JSON; `also`: as text of other kinds, each by its example."""
+    text = {"type": "string"}
+    content = {kind: {"schema": text, "example": example} for kind, example in also.items()}
+    return {"model": model, "description": what, **({"content": content} if content else {})}
+
+
+_SESSIONS = _answer(SessionPage, "A page of sessions.")
+_SEEN = _answer(SeenJson, "What is known of it.")
+_REPORT = _answer(ReportJson, "The report.", **{"text/csv": examples.REPORT_CSV})
+_SWEEPS = _answer(SweepPage, "A page of sweeps.")
+_RUN = _answer(SweepJson, "The sweep.")
+_EVENTS = _answer(
+    EventPage, "A page of events, or the stream.", **{"text/event-stream": examples.EVENT_STREAM}
+)
+_BACK = _answer(SessionJson, "The session, which is active again.")
+_ASKED = _answer(SweepJson, "It has been asked to end.")
+_ACCEPTED = {
+    **_answer(SweepJson, "It has begun."),
     "headers": {"Location": {"schema": {"type": "string"}, "description": "The run."}},
 }
 
@@ -125,7 +160,7 @@ class _Routes:
     async def sessions(
         self,
         sessions: Sessions,
-        state: State | None = None,
+        state: InState = None,
         sort: Sort = "-created_at",
         limit: Limit = 100,
         cursor: Cursor = None,

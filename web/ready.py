@@ -14,13 +14,16 @@ from ledger.health import Health
 from ledger.runs import Progress
 from ledger.sessions import SessionLedger
 from web.errors import RETRY_AFTER_S, documented
+from web.shapes import AliveJson, ReadyJson
+
+_ALIVE: dict[int | str, dict[str, Any]] = {200: {"model": AliveJson, "description": "Alive."}}
 
 
 def ready_router(
     sessions: Callable[[], SessionLedger], progress: Callable[[], Progress | None]
 ) -> APIRouter:
     """/healthz and /readyz of a service; `progress` is that of its own sweep."""
-    router = APIRouter()
+    router = APIRouter(tags=["health"])
 
     async def healthz() -> dict[str, str]:
         """Alive. Asks nothing of disk or ledger."""
@@ -31,10 +34,13 @@ def ready_router(
         health = await to_thread.run_sync(_health, sessions)
         return _told(health, progress())
 
-    router.get("/healthz", responses=documented(403))(healthz)
+    router.get("/healthz", summary="Is it alive?", responses=documented(403) | _ALIVE)(healthz)
     router.head("/healthz", include_in_schema=False)(healthz)
-    unfit: dict[int | str, dict[str, Any]] = {503: {"description": "Not fit to serve"}}
-    router.get("/readyz", responses=documented(403) | unfit)(readyz)
+    fit: dict[int | str, dict[str, Any]] = {
+        200: {"model": ReadyJson, "description": "Fit to serve, though something may be wrong."},
+        503: {"model": ReadyJson, "description": "Not fit to serve: what is wrong, says why."},
+    }
+    router.get("/readyz", summary="Can it serve?", responses=documented(403) | fit)(readyz)
     router.head("/readyz", include_in_schema=False)(readyz)
     return router
 

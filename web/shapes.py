@@ -15,9 +15,19 @@ from ledger.health import SweepInfo
 from ledger.place import Place
 from ledger.plan import Kind
 from ledger.views import Seen, event_json, session_json, stamp
+from web import examples
+
+
+def shown(example: Any) -> ConfigDict:
+    """What the documentation shows of a model."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
 
 
 class FileJson(BaseModel):
+    """One file of a session."""
+
+    model_config = shown(examples.FILE)
+
     name: str
     bytes: int
 
@@ -27,6 +37,8 @@ Moment = Annotated[datetime, PlainSerializer(stamp, return_type=str)]
 
 class SessionOut(BaseModel):
     """A session with its files. Times are RFC 3339 UTC; `bytes` is the sum of its files'."""
+
+    model_config = shown(examples.SESSION)
 
     session_id: str
     state: State
@@ -54,11 +66,15 @@ class SessionOut(BaseModel):
 class FileOut(FileJson):
     """A file that was received, and where it is."""
 
+    model_config = shown(examples.FILE_OUT)
+
     url: str
 
 
 class FilesOut(BaseModel):
     """The files of one request; `url` is that of the first."""
+
+    model_config = shown(examples.FILES_OUT)
 
     url: str
     files: list[FileOut]
@@ -67,7 +83,7 @@ class FilesOut(BaseModel):
 class ClaimIn(BaseModel):
     """`into`: the name that the directory gets below the claims directory."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", **shown(examples.CLAIM))
 
     into: str
 
@@ -78,6 +94,8 @@ class SessionJson(BaseModel):
     `file_count` and `bytes` are the ledger's; `files` are looked up on the disk, and null where
     a page would grow too long by them.
     """
+
+    model_config = shown(examples.OF_OPERATORS)
 
     session_id: str
     state: State
@@ -100,12 +118,18 @@ class SessionJson(BaseModel):
 
 
 class SessionPage(BaseModel):
+    """Sessions; `next` is the next page's `cursor`, null on the last."""
+
+    model_config = shown(examples.SESSIONS)
+
     sessions: list[SessionJson]
     next: str | None
 
 
 class EventJson(BaseModel):
     """One change of a session's state; `session` is the short form of its id."""
+
+    model_config = shown(examples.EVENT)
 
     event_id: int
     at: str
@@ -121,6 +145,10 @@ class EventJson(BaseModel):
 
 
 class EventPage(BaseModel):
+    """Events; `next` is the next page's `cursor`, null on the last."""
+
+    model_config = shown(examples.EVENTS)
+
     events: list[EventJson]
     next: str | None
 
@@ -131,6 +159,8 @@ class SweepJson(BaseModel):
     The result is the report's JSON without its findings, and `by`, `why` and `failures`; that of
     one dry run whose list is still kept has the findings, and which guards object.
     """
+
+    model_config = shown(examples.SWEEP)
 
     sweep_id: int
     state: Literal["running", "done", "stopped", "failed"]
@@ -172,11 +202,19 @@ def _result(sweep: SweepInfo, place: Place) -> dict[str, Any]:
 
 
 class SweepPage(BaseModel):
+    """Sweeps; `next` is the next page's `cursor`, null on the last."""
+
+    model_config = shown(examples.SWEEPS)
+
     sweeps: list[SweepJson]
     next: str | None
 
 
 class FindingJson(BaseModel):
+    """One finding: what it is about, what a sweep does with it, and why."""
+
+    model_config = shown(examples.FINDING)
+
     finding: Finding
     session_id: str | None
     path: str
@@ -191,6 +229,8 @@ class FindingJson(BaseModel):
 class DiskJson(BaseModel):
     """What stands at a session's name in the root; `what` says more where it is no directory."""
 
+    model_config = shown(examples.DISK)
+
     kind: Kind
     what: str
     mtime: str | None
@@ -201,6 +241,10 @@ class DiskJson(BaseModel):
 
 
 class VerdictJson(BaseModel):
+    """What a sweep would do with the session now, and why."""
+
+    model_config = shown(examples.VERDICT)
+
     finding: Finding
     action: Action
     why: str
@@ -214,6 +258,8 @@ class SeenJson(BaseModel):
     has ended; `trash` is what waits there to be restored or removed, `events` its life, oldest
     first. A sweep would judge it by `max_age_hours`.
     """
+
+    model_config = shown(examples.SEEN)
 
     session_id: str
     path: str
@@ -232,6 +278,8 @@ class SeenJson(BaseModel):
 class ObjectionJson(BaseModel):
     """A guard that would stop a sweep now, and why."""
 
+    model_config = shown(examples.OBJECTION)
+
     guard: Guard
     why: str
 
@@ -241,6 +289,8 @@ class ReportJson(BaseModel):
 
     `objections` and `failures` are named where there are any.
     """
+
+    model_config = shown(examples.REPORT)
 
     at: str
     root: str
@@ -256,6 +306,46 @@ class ReportJson(BaseModel):
     findings: list[FindingJson]
     failures: list[str] = []
     objections: list[ObjectionJson] = []
+
+
+class AliveJson(BaseModel):
+    """That it is alive, and no more."""
+
+    model_config = shown(examples.ALIVE)
+
+    status: Literal["alive"]
+
+
+class ProgressJson(BaseModel):
+    """How far a sweep is that runs now."""
+
+    sweep_id: int | None = None
+    done: int
+    total: int | None
+    removed: int | None = None
+
+
+class ReadyJson(BaseModel):
+    """What is wrong, each in a sentence that says what to do; null where all is well.
+
+    With a problem of `ledger` or `root` nothing can be served; with one of `clock` or `sweep`
+    nothing is swept; those of `disk` and `claims` are warnings.
+    """
+
+    model_config = shown(examples.READY)
+
+    ready: bool
+    ledger: str | None
+    root: str | None
+    clock: str | None
+    sweep: str | None
+    disk: str | None
+    claims: str | None
+    disk_free_percent: float | None
+    last_sweep_at: str | None
+    running: ProgressJson | None
+    sessions: int
+    bytes: int
 
 
 def _as_text(name: str) -> str:

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ledger import Actor, CoatcheckError, Progress, SessionLedger
 from ledger.settings import CENTURY_HOURS
+from web import examples
+from web.shapes import shown
 
 log = logging.getLogger("coatcheck")
 
@@ -24,7 +26,7 @@ class SweepOrder(BaseModel):
     Brake and clock are overridden only by who says so.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, **shown(examples.ORDER))
 
     dry_run: bool = False
     max_age_hours: Annotated[float | None, Field(gt=0, le=CENTURY_HOURS, allow_inf_nan=False)] = (

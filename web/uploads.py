@@ -38,7 +38,11 @@ def upload_router(source: Source, *, stall_s: float = STALL_S) -> APIRouter:
 
     A body that moves no byte for `stall_s` seconds is ended.
     """
-    router = APIRouter(route_class=route_class(stall_s), dependencies=[Depends(lending(source))])
+    router = APIRouter(
+        route_class=route_class(stall_s),
+        dependencies=[Depends(lending(source))],
+        tags=["uploads"],
+    )
     _add_session_routes(router)
     _add_file_routes(router)
     return router
@@ -167,53 +171,108 @@ def _below(base: str, name: str) -> str:
 Answers = dict[int | str, dict[str, Any]]
 
 _OPEN = documented(403, 404, 409, 410, 421, 422, 503)
-_CLOSING = documented(403, 404, 409, 421, 422, 503)
+_CLOSING = documented(403, 409, 421, 422, 503, s404="There was none, or it had ended.")
 _BODY = documented(408, 413, 507)
-_BYTES = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": _BYTES}
-_LABEL = {"type": "string", "maxLength": 1000}
+_BYTES = {"type": "string", "format": "binary", "description": "The bytes of one file."}
+_FILES = {"type": "array", "items": _BYTES, "description": "Files, under any field name."}
+_LABEL = {"type": "string", "maxLength": 1000, "description": "Names the session for people."}
+_GONE: Answers = {204: {"description": "It is gone."}}
+
+
+def _told(what: str, **headers: str) -> dict[str, Any]:
+    """A success: what it means, and the headers that it brings."""
+    text = {"type": "string"}
+    named = {name: {"schema": text, "description": said} for name, said in headers.items()}
+    return {"description": what, **({"headers": named} if named else {})}
 
 
 def _add_session_routes(router: APIRouter) -> None:
-    a_form = _takes("multipart/form-data", _form(label=_LABEL, files=_FILES), required=False)
-    made = documented(403, 422, 503) | _BODY
-    router.post("", status_code=201, responses=made, openapi_extra=a_form)(create)
+    a_form = _takes(
+        "multipart/form-data",
+        _form(label=_LABEL, files=_FILES),
+        {"label": "order 17", "files": ["@order.txt"]},
+        required=False,
+    )
+    made: Answers = {201: _told("The session.", Location="Where it is."), **_BODY}
+    made |= documented(403, 422, 503)
+    new = router.post(
+        "", summary="Create a session", status_code=201, responses=made, openapi_extra=a_form
+    )
+    new(create)
     router.post("/", status_code=201, include_in_schema=False)(create)
     for hidden in (router.get, router.head, router.delete):
         hidden("/", include_in_schema=False)(_no_session)
 
     one = "/{session_id}"
-    router.get(one, responses=_OPEN)(show)
+    known: Answers = {200: _told("The session."), **_OPEN}
+    gone = _GONE | _CLOSING
+    router.get(one, summary="Look at a session", responses=known)(show)
     router.head(one, include_in_schema=False)(show)
-    router.delete(one, status_code=204, responses=_CLOSING)(delete)
-    router.post(f"{one}/discard", status_code=204, responses=_CLOSING, name="discard")(delete)
-    router.post(f"{one}/touch", responses=_OPEN | documented(507))(touch)
-    claiming = documented(401) | _OPEN | _BODY
-    router.post(f"{one}/claim", dependencies=[Depends(may_claim)], responses=claiming)(claim)
+    router.delete(one, summary="Delete a session", status_code=204, responses=gone)(delete)
+    beacon = router.post(
+        f"{one}/discard",
+        summary="Delete a session, from a page that is left",
+        description="The same as DELETE, for `navigator.sendBeacon`, which can only POST.",
+        status_code=204,
+        responses=gone,
+        name="discard",
+    )
+    beacon(delete)
+    kept = known | documented(507)
+    router.post(f"{one}/touch", summary="Keep a session alive", responses=kept)(touch)
+    taken = documented(s409="It is busy, or the claims directory has that name already.")
+    claiming = router.post(
+        f"{one}/claim",
+        summary="Claim a session",
+        dependencies=[Depends(may_claim)],
+        responses=known | documented(401) | _BODY | taken,
+    )
+    claiming(claim)
 
 
 def _add_file_routes(router: APIRouter) -> None:
-    a_form = _takes("multipart/form-data", _form(files=_FILES))
-    files = "/{session_id}/files"
-    router.post(files, status_code=201, responses=_OPEN | _BODY, openapi_extra=a_form)(add_files)
+    a_form = _takes("multipart/form-data", _form(files=_FILES), {"files": ["@order.txt"]})
+    adding = router.post(
+        "/{session_id}/files",
+        summary="Add files",
+        status_code=201,
+        responses={201: _told("The files, as they are named now."), **_OPEN, **_BODY},
+        openapi_extra=a_form,
+    )
+    adding(add_files)
 
     one = "/{session_id}/files/{name:any_text}"
-    put: Answers = {204: {"description": "Replaced"}, **_OPEN, **_BODY}
-    a_file = _takes("application/octet-stream", _BYTES, required=False)
+    no_file = documented(s404="There is no such session, or no such file in it.")
+    put: Answers = {201: _told("It is new.", Location="Where it is."), **_OPEN, **_BODY}
+    put |= {204: {"description": "It replaced one of its name."}}
+    a_file = _takes("application/octet-stream", _BYTES, "two seats, row 7\n", required=False)
     putting = router.put(
-        one, status_code=201, response_model=FileOut, responses=put, openapi_extra=a_file
+        one,
+        summary="Put one file",
+        status_code=201,
+        response_model=FileOut,
+        responses=put,
+        openapi_extra=a_file,
     )
     putting(put_file)
-    whole = {"content": {"application/octet-stream": {"schema": _BYTES}}}
-    got: Answers = {200: whole, 206: {**whole, "description": "A range"}, **_OPEN}
+    whole = {"application/octet-stream": {"schema": _BYTES, "example": "two seats, row 7\n"}}
+    got: Answers = {200: {"description": "The file.", "content": whole}, **_OPEN, **no_file}
+    got |= {206: {"description": "The range that was asked for.", "content": whole}}
     got |= documented(416)
-    router.get(one, status_code=200, response_class=FileAnswer, responses=got)(get_file)
+    getting = router.get(
+        one, summary="Get one file", status_code=200, response_class=FileAnswer, responses=got
+    )
+    getting(get_file)
     router.head(one, response_class=FileAnswer, include_in_schema=False)(get_file)
-    router.delete(one, status_code=204, responses=_OPEN | documented(507))(delete_file)
+    out: Answers = {**_GONE, **_OPEN, **documented(507), **no_file}
+    router.delete(one, summary="Take one file out", status_code=204, responses=out)(delete_file)
 
 
-def _takes(kind: str, schema: dict[str, Any], *, required: bool = True) -> dict[str, Any]:
-    return {"requestBody": {"content": {kind: {"schema": schema}}, "required": required}}
+def _takes(
+    kind: str, schema: dict[str, Any], example: Any, *, required: bool = True
+) -> dict[str, Any]:
+    content = {kind: {"schema": schema, "example": example}}
+    return {"requestBody": {"content": content, "required": required}}
 
 
 def _form(**fields: dict[str, Any]) -> dict[str, Any]:
