@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import BrowserContext, Page, expect
 from pydantic import SecretStr
 
 from ledger import Settings
@@ -28,22 +28,19 @@ Scheme = Literal["light", "dark"]
 
 @asynccontextmanager
 async def looking(
-    chromium: Browser, url: str, scheme: Scheme = "light", width: int = DESK
+    context: BrowserContext, url: str, scheme: Scheme = "light", width: int = DESK
 ) -> AsyncIterator[Page]:
     """The page in a window of its own; it complains of nothing and asks nobody else."""
-    context = await chromium.new_context(
-        color_scheme=scheme, viewport={"width": width, "height": 780}, reduced_motion="reduce"
-    )
-    context.set_default_timeout(30_000)
     page = await context.new_page()
+    await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    await page.set_viewport_size({"width": width, "height": 780})
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if _is_ours(said.text) else None)
     page.on("request", lambda asked: None if asked.url.startswith(url) else wrong.append(asked.url))
     await page.goto(url)
-    await page.wait_for_load_state("networkidle")
     yield page
-    await context.close()
+    await page.close()
     assert wrong == []
 
 
@@ -86,9 +83,13 @@ async def told(page: Page) -> str:
 
 
 async def test_files_are_handed_in_and_claimed(
-    chromium: Browser, house: House, big: Path, files: list[Path], picture: Callable[[str], Path]
+    context: BrowserContext,
+    house: House,
+    big: Path,
+    files: list[Path],
+    picture: Callable[[str], Path],
 ) -> None:
-    async with looking(chromium, house.url) as page:
+    async with looking(context, house.url) as page:
         await page.set_input_files("#choose", files)
         await stored(page, 3)
         async with slow_line(page):
@@ -119,9 +120,9 @@ async def test_files_are_handed_in_and_claimed(
         assert await page.get_attribute("#claim-words", "class") == "failed"
 
 
-async def test_dropped_files_are_sent_and_discarded(chromium: Browser, house: House) -> None:
+async def test_dropped_files_are_sent_and_discarded(context: BrowserContext, house: House) -> None:
     before = house.standing()
-    async with looking(chromium, house.url) as page:
+    async with looking(context, house.url) as page:
         await page.evaluate(
             """() => {
                 const dataTransfer = new DataTransfer();
@@ -136,21 +137,21 @@ async def test_dropped_files_are_sent_and_discarded(chromium: Browser, house: Ho
         assert house.files(session_id) == {"a.txt": 1, "a (1).txt": 1}
         await page.click("#discard")
         assert "deleted" in await told(page)
-        assert house.standing() == before
+        assert not house.standing() - before
 
 
 async def test_who_comes_back_sends_the_files_again(
-    chromium: Browser, house: House, front: Front, files: list[Path], big: Path
+    context: BrowserContext, house: House, front: Front, files: list[Path], big: Path
 ) -> None:
     before = house.standing()
-    async with looking(chromium, house.url) as page:
+    async with looking(context, house.url) as page:
         await page.set_input_files("#choose", files)
         await stored(page, 3)
         async with slow_line(page):
             await page.set_input_files("#choose", big)
             await on_its_way(page, 0.01)
             await page.goto("about:blank")
-            await until(lambda: house.standing() == before, 2)
+            await until(lambda: not house.standing() - before, 2)
         await page.go_back(wait_until="commit")
         assert "The page was left" in await told(page)
         await expect(page.locator("li.lost")).to_have_count(4)
@@ -162,12 +163,12 @@ async def test_who_comes_back_sends_the_files_again(
 
 
 async def test_a_file_on_its_way_is_cancelled_and_a_refused_one_says_why(
-    chromium: Browser, house: House, big: Path, tmp_path: Path
+    context: BrowserContext, house: House, big: Path, tmp_path: Path
 ) -> None:
     too_big = tmp_path / "too big.iso"
     with too_big.open("wb") as file:
         file.truncate(2 * BIG)
-    async with looking(chromium, house.url) as page:
+    async with looking(context, house.url) as page:
         async with slow_line(page):
             await page.set_input_files("#choose", big)
             await page.click("text=Cancel")
@@ -181,7 +182,7 @@ async def test_a_file_on_its_way_is_cancelled_and_a_refused_one_says_why(
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", DESK), ("dark", PHONE)])
 async def test_everybody_can_use_it(
-    chromium: Browser,
+    context: BrowserContext,
     house: House,
     npm: None,
     files: list[Path],
@@ -190,7 +191,7 @@ async def test_everybody_can_use_it(
     picture: Callable[[str], Path],
 ) -> None:
     """No complaint of axe, nothing cut off at the side, and all of it by keyboard."""
-    async with looking(chromium, house.url, scheme, width) as page:
+    async with looking(context, house.url, scheme, width) as page:
 
         async def is_fit() -> None:
             assert await page.evaluate("document.documentElement.scrollWidth") <= width
@@ -222,13 +223,13 @@ async def test_everybody_can_use_it(
 
 
 async def test_what_only_the_operator_can_do_is_said(
-    chromium: Browser, front: Front, tmp_path: Path, files: list[Path]
+    context: BrowserContext, front: Front, tmp_path: Path, files: list[Path]
 ) -> None:
     """A pile that waits for consent, then claims that need the token."""
     (tmp_path / "data/temp/old").mkdir(parents=True)
     settings = Settings(claim_needs_token=True, operator_token=SecretStr("a-token"))
     with listening(create_app(settings)) as url:
-        async with looking(chromium, url) as page:
+        async with looking(context, url) as page:
             await page.wait_for_selector("#trouble:not([hidden])")
             assert "coatcheck adopt" in await page.inner_text("#trouble")
             await page.set_input_files("#choose", files[0])
