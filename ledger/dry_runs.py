@@ -17,7 +17,7 @@ from ledger.errors import CoatcheckError, DryRunGone, SweepUnderWay
 from ledger.listing import Listing
 from ledger.place import Place
 from ledger.report import Report, parse_report
-from ledger.runs import Order, Progress, RecordedRun
+from ledger.runs import Order, RecordedRun
 from ledger.settings import HOUR_US
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -45,8 +45,8 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
         recorded = RecordedRun(place, order, now)
         try:
             pruning.prune_reports(place, now)
-            _save_progress(order.progress, recorded)
-            report = _listed(place, order, now, clock)
+            with recorded.kept_up():
+                report = _listed(place, order, now, clock)
             if not order.progress.cancel.is_set():
                 _keep(place, recorded.sweep_id, report)
         except BaseException as error:
@@ -55,17 +55,6 @@ def run(place: Place, order: Order, clock: Callable[[], int]) -> Report:
             raise
         recorded.done(report, order.progress, clock())
         return report
-
-
-def _save_progress(progress: Progress, recorded: RecordedRun) -> None:
-    watcher = progress.on_change
-
-    def saved(progress: Progress) -> None:
-        recorded.save()
-        if watcher is not None:
-            watcher(progress)
-
-    progress.on_change = saved
 
 
 def load(place: Place, row: Row[Any], now: int) -> Report:

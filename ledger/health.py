@@ -116,7 +116,12 @@ class Health:
             "last_sweep_at": self.last_sweep_at
             and rfc3339(round(self.last_sweep_at.timestamp() * 1_000_000)),
             "running": running
-            and {"sweep_id": running.sweep_id, "done": running.done, "total": running.total},
+            and {
+                "sweep_id": running.sweep_id,
+                "done": running.done,
+                "total": running.total,
+                "removed": running.result["removed"],
+            },
             "sessions": self.sessions,
             "bytes": self.bytes,
         }

@@ -6,7 +6,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from ledger.counts import (
     SWEEPS_ENDED,
     Key,
 )
-from ledger.errors import DryRunGone, Guard, SweepStopped
+from ledger.errors import DryRunGone, Guard, LedgerFull, SweepStopped
 from ledger.models import SWEEPS, Actor
 from ledger.place import Place
 from ledger.plan import Policy
@@ -129,6 +130,24 @@ class RecordedRun:
             ).scalar_one()
         order.taken = order.dry_run_id is not None
         order.progress.begin(self.sweep_id)
+
+    @contextmanager
+    def kept_up(self) -> Iterator[None]:
+        """Meanwhile the row tells how far the run is, though it may find nothing to do for long."""
+        progress = self._order.progress
+        watcher = progress.on_change
+
+        def saved(progress: Progress) -> None:
+            with suppress(LedgerFull):  # what the run frees is worth more than its telling of it
+                self.save()
+            if watcher is not None:
+                watcher(progress)
+
+        progress.on_change = saved
+        try:
+            yield
+        finally:
+            progress.on_change = watcher
 
     def save(self) -> None:
         """Tells how far the run is, and hears whether it is to end; at most once a second."""

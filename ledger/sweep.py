@@ -99,7 +99,8 @@ def _recorded(place: Place, order: Order, now: int, clock: Callable[[], int]) ->
     try:
         guards.check_root(place)
         guards.check_clock(place, now, order.policy.max_age, trust=order.trust_clock)
-        report = Sweep(place, order, now, clock, recorded).run()
+        with recorded.kept_up():
+            report = Sweep(place, order, now, clock, recorded).run()
     except (SweepStopped, RootMismatch) as stop:
         by = stop.by if isinstance(stop, SweepStopped) else Guard.ROOT
         recorded.stopped(by, str(stop), clock())

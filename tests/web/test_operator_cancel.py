@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import httpx2
 import pytest
 
-from ledger import Settings
+from ledger import Progress, Settings
 from ledger.survey import BATCH
 from tests.web.operators import AUTH, HOUSE, OPERATOR, Operator
 
@@ -26,11 +26,17 @@ def cancel(operator: Operator, sweep_id: int) -> httpx2.Response:
 
 
 # Tells the number of its run, which waits then until it is told to go on; at the end, how many it
-# has removed, and whether it was cancelled. It writes its row whenever it can.
+# has removed, and whether it was cancelled. It writes its row, and hears, whenever it can; a sweep
+# does so from its first batch on.
 _RUN = """
 import sys
-from ledger import Progress, SessionLedger, load_settings, runs
-runs._SAVE_EVERY_S = 0.0
+from ledger import Progress, SessionLedger, aside, load_settings, runs
+runs._SAVE_EVERY_S = 3600.0 if sys.argv[1] == "a sweep" else 0.0
+carry_out = aside.SettingAside.carry_out
+def hearing(*args):
+    runs._SAVE_EVERY_S = 0.0
+    return carry_out(*args)
+aside.SettingAside.carry_out = hearing
 def begun(progress):
     progress.on_change = None
     print(progress.sweep_id, flush=True)
@@ -142,3 +148,19 @@ def test_what_does_not_run_any_more_or_never_did_is_not_cancelled(operator: Oper
     unknown = cancel(operator, done["sweep_id"] + 1)
     assert (unknown.status_code, unknown.json().keys()) == (404, {"detail"})
     assert operator.http.delete(f"{OPERATOR}/sweeps/0", headers=AUTH).status_code == 422
+
+
+def test_a_sweep_that_finds_nothing_to_do_hears_it_too(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a million live sessions it looks at names for long, and acts on none."""
+    monkeypatch.setattr("ledger.runs._SAVE_EVERY_S", 0.0)
+    for _ in range(3):
+        operator.sessions.create()
+
+    def ask(progress: Progress) -> None:
+        operator.sessions.cancel_sweep(progress.sweep_id or 0)
+
+    operator.sessions.sweep(progress=Progress(on_change=ask))
+    [sweep] = operator.json("/sweeps")["sweeps"]
+    assert (sweep["state"], sweep["result"]["why"]) == ("stopped", "cancelled")
