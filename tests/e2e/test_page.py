@@ -219,6 +219,8 @@ async def test_everybody_can_use_it(
         await told(page)
         await is_fit()
         assert await page.evaluate("document.activeElement.id") == "outcome"
+        await page.click("footer a")
+        await page.wait_for_url(f"{house.url}/docs")
         assert (house.claims / f"by keyboard, {scheme}").is_dir()
 
 
