@@ -225,6 +225,25 @@ async def test_a_kept_session_is_left_alone(user: Page, house: House) -> None:
     assert session_id in house.standing()
 
 
+async def test_a_kept_session_that_the_backend_claims_has_not_ended_but_is_claimed(
+    user: Page, house: House
+) -> None:
+    session_id = await uploaded(user, "a")
+    await user.evaluate("session.keep()")
+    url = f"{house.url}/api/v1/upload/{session_id}/claim"
+    assert httpx.post(url, json={"into": f"by-backend-{session_id}"}).status_code == 200
+    heard = await user.evaluate(
+        """(async () => {
+            let heard = 0;
+            session.addEventListener("ended", () => heard++);
+            await session.touch().catch(() => {});
+            return heard;
+        })()"""
+    )
+    assert heard == 0
+    assert await user.evaluate("session.state") == "claimed"
+
+
 async def test_a_discarded_session_is_gone_with_what_was_on_its_way(
     user: Page, house: House
 ) -> None:

@@ -7,6 +7,7 @@ const AT_ONCE = 3; // uploads; a browser has six connections to a host, and a to
 const TRIES = 5; // of what is answered 503
 const LONGEST_MS = 86_400_000; // of a timer
 const ENDED = "The session has ended: resend() sends its files again.";
+const CLAIMED = /^The session has ended: claimed /;
 const UNREACHABLE = "The service cannot be reached, or lets no page of this origin in.";
 
 /** What went wrong, in words; the answer's status, 0 without one. */
@@ -290,6 +291,7 @@ export class CoatcheckSession extends EventTarget {
 
   #end(life, reason) {
     if (this.#life !== life || life.over.signal.aborted) return;
+    if (this.#kept && CLAIMED.test(reason.message)) return this.#close("claimed"); // as was meant
     this.#part(life, reason);
     this.#tellEnd(reason);
   }
