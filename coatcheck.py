@@ -26,7 +26,6 @@ import typer
 
 import coatcheck_screen as screen
 from coatcheck_screen import say
-from coatcheck_start import VERSION
 from ledger import (
     Actor,
     CoatcheckError,
@@ -138,7 +137,9 @@ def _root(
     cannot be opened.
     """
     if which:
-        screen.write(f"coatcheck {VERSION}\n")
+        from importlib.metadata import version
+
+        screen.write(f"coatcheck {version('coatcheck')}\n")
         raise typer.Exit
     _log(logging.WARNING)
 

@@ -16,7 +16,7 @@ SOURCES = [
 ]
 
 MAY_IMPORT = {
-    "coatcheck": {"coatcheck_screen", "coatcheck_start", "web", "tui", "ledger"},
+    "coatcheck": {"coatcheck_screen", "web", "tui", "ledger"},
     "coatcheck_screen": {"ledger"},
     "coatcheck_start": {"coatcheck"},  # once its version is not all that is asked for
     "web": {"ledger"},

@@ -59,6 +59,7 @@ class _Manual:
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<title>{escape(info['title'])} API</title>"
             '<link rel="icon" href="static/icon.svg">'
+            '<link rel="stylesheet" href="static/colours.css">'
             '<link rel="stylesheet" href="static/manual.css">'
             f"</head><body><header><h1>{escape(info['title'])} API "
             f"<small>{escape(info['version'])}</small></h1></header>"

@@ -201,7 +201,7 @@ def test_the_manual_is_one_sound_page_that_loads_nothing_from_elsewhere(served: 
     assert "unsafe" not in policy
     links = read(answer.text)
     assert "script" not in links.tags
-    assert links.loaded == {"static/icon.svg", "static/manual.css"}
+    assert links.loaded == {"static/icon.svg", "static/colours.css", "static/manual.css"}
     for each in links.loaded | {"openapi.json"}:
         assert served.http.get(f"/{each}").status_code == 200
     assert "url(" not in served.http.get("/static/manual.css").text
