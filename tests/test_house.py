@@ -166,10 +166,8 @@ FOR_SERVICES = {"fastapi", "starlette", "uvicorn"}
 @pytest.mark.parametrize(
     ("module", "never"),
     [
-        ("web.client", FOR_SERVICES),
-        ("web.asking", FOR_SERVICES | {"httpx"}),
-        ("tui.remote", FOR_SERVICES),
-        ("tui.local", FOR_SERVICES | {"httpx"}),
+        ("web.client, tui.remote", FOR_SERVICES),
+        ("web.asking, tui.local", FOR_SERVICES | {"httpx"}),
         ("web.uploads", {"httpx"}),
         ("coatcheck", FOR_SERVICES | {"httpx", "textual"}),
         ("ledger", FOR_SERVICES | {"httpx", "textual", "web", "tui"}),

@@ -158,7 +158,7 @@ def test_refused_anywhere_it_says_so_in_a_sentence(kind: type[Command], stage: S
 
 
 @needs_strace
-@every_command
+@pytest.mark.parametrize("kind", [ClaimCommand, DeleteCommand, SweepCommand])
 def test_refused_by_the_system_it_says_so_in_a_sentence(kind: type[Command], stage: Stage) -> None:
     at_system_calls(kind, stage, every=120)
 

@@ -15,7 +15,9 @@ from tests.hostile.blows import Fail, Points, Told, doing, walk
 from tests.hostile.operations import (
     OPERATIONS,
     Claim,
+    CreateWithFiles,
     Delete,
+    Restore,
     Sweep,
     SweepUsed,
     SweepUsedInTrash,
@@ -105,7 +107,7 @@ def test_refused_a_look_it_loses_nothing_and_says_so(kind: type[Operation], stag
 
 
 @needs_strace
-@every_operation
+@pytest.mark.parametrize("kind", [Claim, CreateWithFiles, Delete, Restore, Sweep, Upload])
 def test_refused_by_the_system_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:

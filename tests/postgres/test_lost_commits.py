@@ -104,7 +104,7 @@ def for_every_day(chosen: set[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize("cut", Cut)
-@pytest.mark.parametrize("name", for_every_day({"upload", "claim", "delete", "sweep"}))
+@pytest.mark.parametrize("name", for_every_day({"claim", "delete", "sweep"}))
 def test_a_connection_lost_about_any_commit_loses_nothing_and_the_operation_may_be_repeated(
     name: str, cut: Cut, far_world: World, proxy: Proxy
 ) -> None:
@@ -133,7 +133,7 @@ def test_a_connection_lost_about_any_commit_loses_nothing_and_the_operation_may_
 
 
 @pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.ANSWERED])
-@pytest.mark.parametrize("name", for_every_day({"claim", "sweep of a stray"}))
+@pytest.mark.parametrize("name", for_every_day({"claim"}))
 def test_a_server_that_stays_away_about_any_commit_is_waited_for_and_nothing_is_lost(
     name: str, cut: Cut, far_world: World, proxy: Proxy
 ) -> None:

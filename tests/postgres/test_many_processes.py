@@ -129,7 +129,7 @@ def test_what_one_process_makes_another_deletes(start: Start) -> None:
 def test_one_sweeps_at_a_time_and_when_it_is_killed_the_others_carry_on(
     start: Start, tmp_path: Path, postgres_url: str
 ) -> None:
-    running = [start("root", name) for name in ("first", "second", "third")]
+    running = [start("root", name) for name in ("first", "second")]
     live = [running[0].create(name.encode()) for name in ("a", "b", "c")]
     settings = Settings(root=tmp_path / "root", ledger=postgres_url)
     with SessionLedger.open(settings) as sessions:
@@ -146,7 +146,7 @@ def test_one_sweeps_at_a_time_and_when_it_is_killed_the_others_carry_on(
         assert {findings for findings, n in sessions.report().counts.items() if n} == {"live"}
     for its, content in zip(live, (b"a", b"b", b"c"), strict=True):
         assert running[0].ask("GET", f"/{its}/files/a.txt").content == content
-    assert sorted(sweep.state for sweep in sweeps if sweep.state != "done") == ["failed"] * 2
+    assert [sweep.state for sweep in sweeps if sweep.state != "done"] == ["failed"]
     for earlier, later in pairwise(reversed(sweeps)):
         assert earlier.finished_at <= later.started_at
 

@@ -10,6 +10,18 @@ import pytest
 from docs import scene
 from tests.tui.worlds import World, world_of
 
+# What a page does is the same through a service, whose answers test_sources holds to the ledger's.
+PAGES = {"sessions", "session", "orphans", "history"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Through a service, these pages are looked at in torture alone."""
+    through_a_service = [item for item in items if "[remote" in item.name]
+    for item in through_a_service:
+        if item.path.name in {f"test_{page}_page.py" for page in PAGES}:
+            item.add_marker(pytest.mark.torture)
+
 
 @pytest.fixture
 def anyio_backend() -> str:
