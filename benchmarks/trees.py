@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ledger import SessionLedger, Settings
+from ledger import SessionLedger, Settings, counts
 from ledger.models import SESSIONS
 from ledger.moves import new_id
 from ledger.settings import DAY_US
@@ -51,11 +51,11 @@ def record(
 ) -> None:
     """The ledger has these sessions, as if each was last touched that long ago, and the next one
     `apart_us` earlier."""
-    now = now_us() - age_us
+    root_id, now = sessions.place.root_id, now_us() - age_us
     for first in range(0, len(ids), _AT_ONCE):
         rows = [
             {
-                "root_id": sessions.place.root_id,
+                "root_id": root_id,
                 "session_id": name,
                 "state": "active",
                 "version": 1,
@@ -71,6 +71,7 @@ def record(
         ]
         with sessions.place.database.write() as connection:
             connection.execute(SESSIONS.insert(), rows)
+            counts.add(connection, root_id, {counts.of(counts.STATES, "active"): len(rows)})
 
 
 def settings_in(folder: Path) -> Settings:

@@ -16,7 +16,7 @@ from ledger.disk import TrashName, newer_than
 from ledger.models import ENDED, Actor, Origin, Record, State, short
 from ledger.place import Place
 from ledger.plan import Evidence, Facts, Verdict
-from ledger.report import Report
+from ledger.report import Tally
 from ledger.states import Move, New
 from ledger.survey import Suspect
 
@@ -40,25 +40,23 @@ class _Aside:
 
 
 class SettingAside:
-    """Carries out the verdict `set_aside` for batches of sessions whose locks the caller holds."""
+    """Carries out the verdict `set_aside` for a batch of sessions whose locks the caller holds."""
 
     def __init__(
         self,
         place: Place,
         now: Callable[[], int],
         max_age: int,
-        out: Report,
         is_cancelled: Callable[[], bool],
     ) -> None:
         self._place = place
         self._now = now
         self._max_age = max_age
-        self._out = out
+        self._out = Tally()
         self._is_cancelled = is_cancelled
 
-    def carry_out(self, judged: Sequence[tuple[Suspect, Verdict]]) -> int:
-        """The sessions that were still as judged are out of the root; how many."""
-        before = self._out.removed
+    def carry_out(self, judged: Sequence[tuple[Suspect, Verdict]]) -> Tally:
+        """The sessions that were still as judged are out of the root."""
         begun = self._begin(judged)
         renamed = [aside for aside in begun if self._rename(aside)]
         unused = [aside for aside in renamed if self._is_unused(aside)]
@@ -73,7 +71,7 @@ class SettingAside:
             if self._is_cancelled():
                 break  # their bytes lie in the trash, due: the next sweep's
             self._remove(aside)
-        return self._out.removed - before
+        return self._out
 
     # Step 1: the rows say who removes them, and under what name
 
@@ -139,8 +137,7 @@ class SettingAside:
         swapped = "it was moved or replaced while a sweep judged it"
         try:
             if self._place.stands(session_id, aside.fd):
-                moves.set_aside(root, session_id, aside.entry)
-                there = os.stat(aside.entry, dir_fd=root.trash, follow_symlinks=False)
+                there = moves.set_aside(root, session_id, aside.entry)
                 if os.path.samestat(there, os.fstat(aside.fd)):
                     return True
                 moves.put_back(root, aside.entry, session_id)

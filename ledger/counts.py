@@ -12,11 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 from sqlalchemy import Connection, Insert, func, select
-from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
+from ledger import postgresql
 from ledger.database import Database
 from ledger.errors import CoatcheckError, CommitUnknown
 from ledger.models import COUNTS, SESSIONS
@@ -46,18 +48,17 @@ def add(connection: Connection, root_id: str, counted: Mapping[Key, int]) -> Non
         if by
     ]
     if rows:
-        connection.execute(_UPSERTS[connection.dialect.name], rows)
+        connection.execute(_upsert(connection.dialect.name), rows)
 
 
-def _upsert(insert: type) -> Insert:
-    statement = insert(COUNTS)
+@cache
+def _upsert(dialect: str) -> Insert:
+    insert = postgresql.insert_into if dialect == "postgresql" else sqlite_insert
+    statement: Any = insert(COUNTS)
     more = COUNTS.c.value + statement.excluded.value
     keys = ["root_id", "name", "labels"]
     upsert: Insert = statement.on_conflict_do_update(index_elements=keys, set_={"value": more})
     return upsert
-
-
-_UPSERTS = {"sqlite": _upsert(sqlite_insert), "postgresql": _upsert(pg_insert)}  # type: ignore[arg-type]
 
 
 def kept(connection: Connection, root_id: str) -> dict[Key, int]:

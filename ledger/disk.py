@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -264,26 +265,31 @@ def _cannot_open(path: str, error: OSError) -> str:
 def look(fd: int, now: int) -> Facts:
     """The facts of one open session directory and all below it. Raises OSError."""
     own = os.fstat(fd)
-    limit = _present(now)
-    mtime = _past(own.st_mtime_ns, limit)
-    ctime = _past(own.st_ctime_ns, limit)
+    mtime, ctime = own.st_mtime_ns, own.st_ctime_ns
     files = size = 0
     for *_, facts in walk(fd):
-        if max(facts.st_mtime_ns, facts.st_ctime_ns) // 1000 > limit:  # written since we began?
-            limit = _present(now)
-        mtime = max(mtime, _past(facts.st_mtime_ns, limit))
-        ctime = max(ctime, _past(facts.st_ctime_ns, limit))
+        mtime = max(mtime, facts.st_mtime_ns)
+        ctime = max(ctime, facts.st_ctime_ns)
         if stat.S_ISREG(facts.st_mode):
             files += 1
             size += facts.st_size
+    limit = _present(now)
+    ahead = max(mtime, ctime) // 1000 > limit
     return Facts(
         Kind.DIRECTORY,
         inode=str(own.st_ino),
-        mtime=None if mtime < 0 else mtime,
-        ctime=None if ctime < 0 else ctime,
+        mtime=_newest(fd, "st_mtime_ns", limit) if ahead else max(0, mtime // 1000),
+        ctime=_newest(fd, "st_ctime_ns", limit) if ahead else max(0, ctime // 1000),
         files=files,
         bytes=min(size, MOST_BYTES),
     )
+
+
+def _newest(fd: int, kind: str, limit: int) -> int | None:
+    """The newest time of this kind that does not lie in the future, where some do."""
+    facts = chain([os.fstat(fd)], (seen.facts for seen in walk(fd)))
+    times = (max(0, getattr(each, kind) // 1000) for each in facts)
+    return max((at for at in times if at <= limit), default=None)
 
 
 def _present(now: int) -> int:
@@ -292,14 +298,13 @@ def _present(now: int) -> int:
     return max(now, system.now_us()) + FUTURE_US
 
 
-def _past(ns: int, limit: int) -> int:
-    """Microseconds, those before 1970 as 1970; -1 for a time in the future."""
-    at = max(0, ns // 1000)
-    return at if at <= limit else -1
-
-
 def newer_than(fd: int, seen: int, now: int) -> bool:
     """Whether anything in the directory bears an mtime after `seen` that is not in the future."""
+    mtime = os.fstat(fd).st_mtime_ns
+    for *_, facts in walk(fd):
+        mtime = max(mtime, facts.st_mtime_ns)
+    if mtime // 1000 <= seen:
+        return False
     found = look(fd, now).mtime
     return found is not None and found > seen
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from itertools import chain
 
 from ledger import queries, system
 from ledger.disk import HOUSE, INCOMING, TRASH
@@ -30,7 +30,7 @@ _KEEPS = frozenset({Action.KEEP, Action.HEAL, Action.REPORT, Action.ADOPT, Actio
 
 class Listing:
     """Time goes on from `now` by the machine's uptime, so no clock that is set ahead meanwhile
-    counts. `out` fills as it goes."""
+    counts. `out` fills as it goes; of several threads, whoever adds to it holds `telling`."""
 
     def __init__(self, place: Place, order: Order, now: int, clock: Callable[[], int]) -> None:
         self.place = place
@@ -42,6 +42,7 @@ class Listing:
         if order.listed is not None:
             self.policy = Policy(order.listed.max_age_us, order.policy.undo)
         self._keep_entries = order.keep_entries
+        self.telling = threading.Lock()
         self.out = Report(
             now, place.root.path, place.root_id, self.policy.max_age, dry_run=order.dry_run
         )
@@ -60,8 +61,8 @@ class Listing:
         self._list_trash(listed)
         for entry in leftovers(self.place.root, self.now):
             self.list_leftover(entry)
-        with closing(self.batches(keep=False)) as batches:
-            for suspect in chain.from_iterable(batches):
+        for names in self.names():
+            for suspect in gather(self.place, names, self.now, self.mounts):
                 verdict = self.judge(suspect)
                 if verdict and suspect.evidence.session_id not in listed:
                     self.list(suspect.evidence, verdict)
@@ -102,22 +103,17 @@ class Listing:
             names = [row.session_id for row in rows]
             yield gather(self.place, names, self.now, self.mounts)
 
-    def batches(self, *, keep: bool) -> Generator[list[Suspect]]:
-        """The root's suspects, in batches; `keep`: open and locked while one is in hand, so that
-        whoever leaves off early closes it."""
+    def names(self) -> Generator[list[str]]:
+        """Whom the root's survey leaves in doubt, in batches."""
         survey = Survey(self.place, lambda: self.now, self.policy, self.progress.advance)
         with closing(survey.suspects()) as found:
             for names in found:
                 if self.progress.cancel.is_set():
                     break
-                suspects = gather(self.place, names, self.now, self.mounts, keep=keep)
-                try:
-                    yield suspects
-                finally:
-                    for suspect in suspects:
-                        suspect.release()
-        self.out.count(Finding.LIVE, size=survey.live_bytes, sessions=survey.live)
-        self.out.kept[Finding.LIVE] += survey.live
+                yield names
+        with self.telling:
+            self.out.count(Finding.LIVE, size=survey.live_bytes, sessions=survey.live)
+            self.out.kept[Finding.LIVE] += survey.live
 
     def expect(self) -> None:
         """Sets the progress's total to what the ledger has."""

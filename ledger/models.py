@@ -242,4 +242,7 @@ def short(session_id: str) -> str:
 
 def is_ours(session_id: str) -> bool:
     """Whether the id has the form that coatcheck gives: 26 lower-case base32 characters."""
-    return len(session_id) == 26 and set(session_id) <= set("abcdefghijklmnopqrstuvwxyz234567")
+    return len(session_id) == 26 and _BASE32.issuperset(session_id)
+
+
+_BASE32 = frozenset("abcdefghijklmnopqrstuvwxyz234567")

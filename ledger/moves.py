@@ -32,8 +32,8 @@ def trash_name(session_id: str, *, by_user: bool, seen: int, due: int = 0) -> Tr
     return TrashName(by_user, seen, due, new_id(10), session_id)
 
 
-def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) -> None:
-    """The session's directory is in the trash; where that is final, whatever its mode.
+def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) -> os.stat_result:
+    """The session's directory is in the trash; where that is final, whatever its mode. Its facts.
 
     Raises OSError: FileNotFoundError when it is not in the root, EBUSY when it is a mount point,
     NotADirectoryError when something else took its place in that very instant; it has it again.
@@ -47,10 +47,12 @@ def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) ->
         system.with_rights(move, session_id, root.fd)
     else:
         move(session_id, dir_fd=root.fd)
-    if not stat.S_ISDIR(os.stat(name, dir_fd=root.trash, follow_symlinks=False).st_mode):
+    there = os.stat(name, dir_fd=root.trash, follow_symlinks=False)
+    if not stat.S_ISDIR(there.st_mode):
         with suppress(FileExistsError):  # then `finish_trash` tells of it
             put_back(root, name, session_id)
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), session_id)
+    return there
 
 
 def put_back(root: Root, name: str, session_id: str) -> None:

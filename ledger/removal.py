@@ -39,10 +39,9 @@ WHY = {
 
 @dataclass(frozen=True)
 class Removed:
-    """What a removal did: entries unlinked, bytes given back, and in words what stayed, and why."""
+    """What a removal did: entries unlinked, and in words what stayed, and why."""
 
     entries: int
-    bytes: int
     failures: tuple[str, ...]
 
 
@@ -50,13 +49,13 @@ def remove_dead(trash_fd: int, name: str, *, on_entry: OnEntry | None = None) ->
     """The dead entry `name` of the trash is gone, or the failures say what of it is left, and why.
 
     `on_entry` is told, entry by entry, how many are unlinked by now; what it raises, OSErrors
-    apart, ends the removal. Bytes are those on the disk, of files that have no other name.
+    apart, ends the removal.
     """
     if not name.startswith(DEAD):
         raise ValueError(f"not a dead entry: {name!r}")
     removal = _Removal(trash_fd, on_entry)
     removal.run(_entry(name))
-    return Removed(removal.entries, removal.bytes, removal.failures.lines())
+    return Removed(removal.entries, removal.failures.lines())
 
 
 def unlink_file(name: str, *, dir_fd: int) -> bool:
@@ -115,7 +114,6 @@ class _Removal:
         self.on_entry = on_entry
         self.waiting: list[_Dead] = []
         self.entries = 0
-        self.bytes = 0
         self.failures = _Failures()
 
     def run(self, name: str) -> None:
@@ -204,10 +202,7 @@ class _Removal:
         self.waiting.append(_Dead(lifted, _tail(_join(dead.was, name))))
 
     def _unlink(self, name: str, fd: int) -> None:
-        info = os.stat(name, dir_fd=fd, follow_symlinks=False)
         os.unlink(name, dir_fd=fd)
-        if stat.S_ISREG(info.st_mode) and info.st_nlink == 1:
-            self.bytes += min(info.st_size, info.st_blocks * 512)
         self._count()
 
     def _count(self) -> None:

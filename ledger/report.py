@@ -116,6 +116,19 @@ def _zeros() -> dict[Finding, int]:
 
 
 @dataclass(slots=True)
+class Tally:
+    """What came of some of a run's sessions; `failures` in words."""
+
+    removed: int = 0
+    waiting: int = 0
+    changed: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def fail(self, what: str) -> None:
+        self.failures.append(what)
+
+
+@dataclass(slots=True)
 class Report:
     """What was found in one root at one instant, and, after a sweep, what came of it.
 
@@ -157,6 +170,13 @@ class Report:
         self.failed += 1
         if len(self.failures) < most:
             self.failures.append(printable(what))
+
+    def add(self, part: Tally) -> None:
+        self.removed += part.removed
+        self.waiting += part.waiting
+        self.changed += part.changed
+        for what in part.failures:
+            self.fail(what)
 
     def head(self) -> dict[str, Any]:
         """Everything but the findings."""

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, case, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from ledger import counts, postgresql
+from ledger import bulk, counts, postgresql
 from ledger.counts import CLAIMS, CREATIONS, DELETIONS, STATES, Key
 from ledger.models import (
     ENDED,
@@ -69,7 +69,7 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
         return {}
     root_id = wanted[0].record.root_id
     take_turn(connection, root_id)
-    standing = _lock(connection, [move.record.pk for move in wanted])
+    standing = _lock(connection, wanted)
     moved: list[tuple[Move, Record]] = []
     for want in wanted:
         if want.to not in TRANSITIONS[State(want.record.state)]:
@@ -77,13 +77,11 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
         found = standing.get(want.record.pk)
         if found is None or found.state != want.record.state:
             continue
-        if found.session_id != want.record.session_id:
-            raise UnsoundRow("the index of the sessions names other rows than it should")
         if want.any_version or found.version == want.record.version:
             moved.append((want, _after(found, want, now)))
     if moved:
-        connection.execute(_UPDATE, [_parameters(record) for _, record in moved])
-        connection.execute(EVENTS.insert(), [_event(*pair, now) for pair in moved])
+        bulk.execute(connection, _UPDATE, [_parameters(record) for _, record in moved])
+        bulk.execute(connection, _EVENT, [_event(*pair, now) for pair in moved])
         counts.add(connection, root_id, _counted(want for want, _ in moved))
     return {record.pk: record for _, record in moved}
 
@@ -109,14 +107,29 @@ def take_turn(connection: Connection, root_id: str) -> None:
         postgresql.take_turn(connection, root_id)
 
 
-def _lock(connection: Connection, keys: Sequence[int]) -> dict[int, Record]:
+def _lock(connection: Connection, wanted: Sequence[Move]) -> dict[int, Record]:
     """The rows as they stand; nobody else changes them before this transaction ends.
 
     Read to the end before one is looked at: a statement that is left half read, for an unsound
     row, would keep its connection in an old moment, and every transaction on it from beginning.
     """
-    query = select(SESSIONS).where(_COLUMNS.pk.in_(keys)).order_by(_COLUMNS.pk)
-    return {row.pk: Record(*row) for row in connection.execute(query.with_for_update()).all()}
+    known = {want.record.pk: want.record for want in wanted}
+    whole = any(want.any_version for want in wanted)
+    query = select(SESSIONS) if whole else select(*_IDENTITY)
+    query = query.where(_COLUMNS.pk.in_(known)).order_by(_COLUMNS.pk).with_for_update()
+    standing: dict[int, Record] = {}
+    for row in connection.execute(query).all():
+        record = known[row.pk]
+        if row.session_id != record.session_id:
+            raise UnsoundRow("the index of the sessions names other rows than it should")
+        if whole:
+            standing[row.pk] = Record(*row)
+        elif (row.state, row.version) == (record.state, record.version):
+            standing[row.pk] = record  # of one version a row has but one form
+    return standing
+
+
+_IDENTITY = (_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version)
 
 
 def _after(found: Record, want: Move, now: int) -> Record:
@@ -153,6 +166,9 @@ _UPDATE = (
 def _parameters(record: Record) -> dict[str, Any]:
     values = {f"new_{name}": getattr(record, name) for name in _CHANGED}
     return {**values, "its_pk": record.pk, "its_version": record.version - 1}
+
+
+_EVENT = EVENTS.insert()
 
 
 def _event(want: Move, record: Record, now: int) -> dict[str, Any]:
@@ -220,7 +236,7 @@ def insert(
     made = [Record(*row) for row in connection.execute(_upsert(connection), rows).all()]
     if made:
         events = [event(r, None, r.state, by, why[r.session_id], now) for r in made]
-        connection.execute(EVENTS.insert(), events)
+        bulk.execute(connection, _EVENT, events)
         counted = Counter(counts.of(STATES, record.state) for record in made)
         counted[counts.of(CREATIONS)] = sum(record.origin == Origin.CREATED for record in made)
         counts.add(connection, root_id, counted)

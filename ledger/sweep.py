@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from itertools import takewhile
 
 from ledger import guards, pruning, states, upkeep
 from ledger.aside import SettingAside, as_on_disk
@@ -15,6 +16,7 @@ from ledger.place import Place
 from ledger.plan import Action, Evidence, Kind, Verdict
 from ledger.report import Entry, Report
 from ledger.runs import Order, Progress, RecordedRun
+from ledger.sharing import share
 from ledger.states import Move, New
 from ledger.survey import (
     BATCH,
@@ -132,13 +134,6 @@ class Sweep:
         self._listing = Listing(place, order, now, clock)
         self._out = self._listing.out
         self._out.removed = order.progress.removed  # by a try that the full disk broke off
-        self._aside = SettingAside(
-            place,
-            lambda: self._now,
-            self._listing.policy.max_age,
-            self._out,
-            recorded.is_cancelled,
-        )
 
     @property
     def _now(self) -> int:
@@ -158,10 +153,8 @@ class Sweep:
             self._empty_trash()
         self._finish_leftovers()
         self._listing.expect()
-        with closing(self._listing.batches(keep=True)) as batches:
-            for batch in batches:
-                self._act(batch)
-                self._recorded.save()
+        with closing(self._listing.names()) as batches:
+            self._share(batches, self._act_on)
         if not self._order.on_full_disk:
             pruning.prune(self._place, self._now)
         pruning.prune_reports(self._place, self._now)
@@ -260,25 +253,11 @@ class Sweep:
                 if not self._carry_out_in_house(entry):
                     self._out.changed += 1
         names = list(in_root)
-        for at in range(0, len(names), BATCH):
-            if self._recorded.is_cancelled():
-                return
-            self._carry_out_in_root(names[at : at + BATCH], in_root)
-
-    def _carry_out_in_root(self, names: Sequence[str], listed: dict[str, Entry]) -> None:
-        suspects = gather(self._place, names, self._now, self._listing.mounts, keep=True)
-        try:
-            agreed = [
-                suspect
-                for suspect in suspects
-                if listed[suspect.evidence.session_id].agrees(self._listing.judge(suspect))
-            ]
-            self._out.changed += len(suspects) - len(agreed)
-            self._act(agreed)
-        finally:
-            for suspect in suspects:
-                suspect.release()
-        self._progress.advance(len(suspects))
+        batches = (names[at : at + BATCH] for at in range(0, len(names), BATCH))
+        self._share(
+            takewhile(lambda _: not self._recorded.is_cancelled(), batches),
+            lambda batch: self._act_on(batch, in_root),
+        )
 
     def _carry_out_in_house(self, listed: Entry) -> bool:
         """An entry of the trash or of incoming; False where it is no longer what was listed."""
@@ -295,26 +274,62 @@ class Sweep:
 
     # Acting on a batch
 
-    def _act(self, suspects: Sequence[Suspect]) -> None:
+    def _share(self, batches: Iterator[list[str]], act: Callable[[list[str]], None]) -> None:
+        if self._order.on_full_disk:  # in small steps, one after the other
+            for batch in batches:
+                act(batch)
+        else:
+            share(batches, act)
+
+    def _act_on(self, names: Sequence[str], listed: Mapping[str, Entry] | None = None) -> None:
+        """Those of `listed`, where there is such a list, only as far as it agrees with them."""
+        suspects = gather(self._place, names, self._now, self._listing.mounts, keep=True)
+        try:
+            aside = self._judged(suspects, listed)
+            if aside:
+                self._place.root.check()
+                self._set_aside(aside)
+        finally:
+            for suspect in suspects:
+                suspect.release()
+        if listed is not None:
+            self._progress.advance(len(suspects))
+        self._recorded.save()
+
+    def _judged(
+        self, suspects: Sequence[Suspect], listed: Mapping[str, Entry] | None
+    ) -> list[tuple[Suspect, Verdict]]:
+        """Those that are to be set aside; what else is to be done, is done."""
         aside: list[tuple[Suspect, Verdict]] = []
         for suspect in suspects:
             verdict = self._listing.judge(suspect)
-            if verdict is not None and verdict.action is Action.SET_ASIDE:
-                self._listing.list(suspect.evidence, verdict)
-                aside.append((suspect, verdict))
-            else:
-                self._act_at_once(suspect, verdict)
-                suspect.release()  # an upload need not wait until the others' bytes are gone
-        if aside:
-            self._place.root.check()
-            self._set_aside(aside)
+            with self._listing.telling:
+                if listed and not listed[suspect.evidence.session_id].agrees(verdict):
+                    self._out.changed += 1
+                elif verdict is not None and verdict.action is Action.SET_ASIDE:
+                    self._listing.list(suspect.evidence, verdict)
+                    aside.append((suspect, verdict))
+                    continue
+                else:
+                    self._act_at_once(suspect, verdict)
+            suspect.release()  # an upload need not wait until the others' bytes are gone
+        return aside
 
     def _set_aside(self, aside: Sequence[tuple[Suspect, Verdict]]) -> None:
         step = 1 if self._order.on_full_disk else len(aside)
         for at in range(0, len(aside), step):
             if self._order.on_full_disk:
                 self._place.database.begin_log_anew()
-            self._progress.removed += self._aside.carry_out(aside[at : at + step])
+            setting = SettingAside(
+                self._place,
+                lambda: self._now,
+                self._listing.policy.max_age,
+                self._recorded.is_cancelled,
+            )
+            came_of_it = setting.carry_out(aside[at : at + step])
+            with self._listing.telling:
+                self._out.add(came_of_it)
+                self._progress.removed += came_of_it.removed
 
     def _act_at_once(self, suspect: Suspect, verdict: Verdict | None) -> None:
         if verdict is None:

@@ -261,7 +261,8 @@ def bury_and_remove(
         return bring_back(place, name, now)
     if name.by_user:
         system.lock_exclusive(fd)  # to tell other removers; but a DELETE waits for nobody
-    return _remove(place, dead, held=True, on_entry=on_entry)
+    _raise_for(removal.remove_dead(place.root.trash, dead, on_entry=on_entry))
+    return Outcome.DONE
 
 
 def _is_used(fd: int, name: TrashName, now: int) -> bool:
@@ -269,9 +270,7 @@ def _is_used(fd: int, name: TrashName, now: int) -> bool:
     return not name.by_user and newer_than(fd, name.seen, now)
 
 
-def _remove(
-    place: Place, dead: str, *, held: bool = False, on_entry: OnEntry | None = None
-) -> Outcome:
+def _remove(place: Place, dead: str, *, on_entry: OnEntry | None = None) -> Outcome:
     """Unlinks a dead entry, unless another remover is at it. Raises OSError for what stays."""
     try:
         fd = _open_in_trash(place, dead, final=True)
@@ -280,7 +279,7 @@ def _remove(
     except NotADirectoryError:
         fd = -1
     try:
-        if fd >= 0 and not held and not system.lock_exclusive(fd):
+        if fd >= 0 and not system.lock_exclusive(fd):
             return Outcome.IN_USE
         _raise_for(removal.remove_dead(place.root.trash, dead, on_entry=on_entry))
     finally:

@@ -28,13 +28,17 @@ def walk(top: int) -> Generator[Seen]:
     Never follows a link. Whoever leaves off early closes it. Raises OSError: EXDEV where another
     file system is mounted, ESTALE where the tree was moved about meanwhile.
     """
-    here = os.dup(top)
     trail: list[str] = []
-    levels: list[tuple[int, list[str]]] = []
+    below: list[str] = []
+    yield from _scan(top, trail, below)
+    if below:
+        yield from _walk_below(top, trail, below)
+
+
+def _walk_below(top: int, trail: list[str], below: list[str]) -> Generator[Seen]:
+    here = os.dup(top)
+    levels = [(os.fstat(here).st_ino, below)]
     try:
-        below: list[str] = []
-        yield from _scan(here, trail, below)
-        levels.append((os.fstat(here).st_ino, below))
         while levels:
             if below := levels[-1][1]:
                 name = below.pop()

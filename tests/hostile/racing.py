@@ -237,6 +237,7 @@ def do_everything_once(sessions: SessionLedger) -> None:
     delete(sessions, sessions.create().id)
     answer(restore, sessions, first)
     sweep(sessions, [])
+    assert sessions.place.root.reports  # a sweep opens it, unless another's is under way
 
 
 def fds_below(sessions: SessionLedger) -> int:

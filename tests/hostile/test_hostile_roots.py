@@ -304,7 +304,11 @@ def test_another_root_that_is_mounted_there_at_the_start_is_refused_and_not_writ
 
 @needs_mounts
 @pytest.mark.parametrize(
-    "moment", ["sweep.Sweep._act", "upkeep.finish_session", "listing.gather", "sweep.survey_trash"]
+    "moment",
+    [
+        *("sweep.Sweep._judged", "sweep.gather", "upkeep.finish_session", "listing.gather"),
+        "sweep.survey_trash",
+    ],
 )
 def test_a_root_that_is_unmounted_between_the_look_and_the_removal_loses_nothing_live(
     moment: str, world: World

@@ -294,7 +294,7 @@ def keeping_bytes() -> None:
     """Only in a child: the unlinks of what is dead are the first that a power cut takes back."""
 
     def remove_dead(*_: Any, **__: Any) -> Removed:
-        return Removed(0, 0, ())
+        return Removed(0, ())
 
     removal.remove_dead = remove_dead
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.widgets import Button, Input
 
-from ledger.survey import BATCH, Suspect
+from ledger.survey import BATCH
 from ledger.sweep import Sweep
 from tests.tui.worlds import World, shown, until, until_shown, world_of
 from tests.web.services import wait_for
@@ -103,19 +103,21 @@ async def test_a_word_that_is_not_the_right_one_overrides_nothing(braked: World)
 
 
 class Held:
-    """Holds a sweep up after the first of its sessions, wherever it runs."""
+    """Holds a sweep up after the first of its sessions, wherever it runs: each of its two threads
+    behind a batch."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, until_cancelled: bool) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
-        act = Sweep._act
+        act, done = Sweep._act_on, iter(range(2))
 
-        def act_and_wait(sweep: Sweep, suspects: Sequence[Suspect]) -> None:
-            act(sweep, suspects)
-            self.reached.set()
+        def act_and_wait(sweep: Sweep, *batch: Any) -> None:
+            act(sweep, *batch)
+            if next(done, 1) == 1:
+                self.reached.set()
             going_on = sweep._progress.cancel if until_cancelled else self.go_on
             assert going_on.wait(20)
 
-        monkeypatch.setattr(Sweep, "_act", act_and_wait)
+        monkeypatch.setattr(Sweep, "_act_on", act_and_wait)
 
 
 async def test_a_sweep_is_cancelled_between_two_sessions(
@@ -130,9 +132,9 @@ async def test_a_sweep_is_cancelled_between_two_sessions(
         await pilot.press("x", "y")
         await until(pilot, held.reached.is_set)
         await pilot.press("c")
-        await until_shown(pilot, f"Stopped. {BATCH} sessions removed")
+        await until_shown(pilot, f"Stopped. {2 * BATCH} sessions removed")
         left = sum(path.name.startswith("legacy") for path in world.root.iterdir())
-        assert left == 200 - BATCH
+        assert left == 200 - 2 * BATCH
 
 
 async def test_what_a_service_has_begun_it_ends_when_one_leaves(

@@ -18,7 +18,7 @@ from tests.web.operators import AUTH, HOUSE, OPERATOR, Operator
 
 pytest_plugins = ["tests.web.operator_fixtures"]
 
-MANY = BATCH + 20
+MANY = 2 * BATCH + 20
 
 
 def cancel(operator: Operator, sweep_id: int) -> httpx2.Response:
@@ -88,11 +88,11 @@ def elsewhere(settings: Settings, what: str) -> Iterator[Elsewhere]:
 @pytest.mark.parametrize(
     ("ledger_url", "what", "removed"),
     [
-        ("sqlite", "a sweep", BATCH),
+        ("sqlite", "a sweep", 2 * BATCH),
         ("sqlite", "a list", 0),
         ("sqlite", "counting", 0),
         ("sqlite", "a dry run", 0),
-        pytest.param("postgresql", "a sweep", BATCH, marks=pytest.mark.postgresql),
+        pytest.param("postgresql", "a sweep", 2 * BATCH, marks=pytest.mark.postgresql),
     ],
     indirect=["ledger_url"],
 )
