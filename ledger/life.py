@@ -138,9 +138,8 @@ def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
     if not is_session_id(session_id):
         raise SessionNotFound(session_id)
     for _ in range(_TRIES):
-        with place.database.write() as connection:
-            if touched := states.touch(connection, place.root_id, session_id, now):
-                return touched
+        if touched := place.touches.touch(place.database, place.root_id, session_id, now):
+            return touched
         row = _found(place, session_id, now, by)
         if row.state in ENDED:
             raise ended_error(row)

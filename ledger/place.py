@@ -17,6 +17,7 @@ from ledger.errors import CoatcheckError, SessionBusy, SessionEnded
 from ledger.models import short
 from ledger.reserve import Reserve
 from ledger.settings import Settings
+from ledger.touches import Touches
 
 # A report's probe holds a directory's lock for microseconds, a sweep for the time of a look.
 _PATIENCE_S = {True: 5.0, False: 0.5}
@@ -35,6 +36,7 @@ class Place:
     reserve: Reserve
     root_id: str
     tally: Tally = field(default_factory=Tally, compare=False)
+    touches: Touches = field(default_factory=Touches, compare=False)
 
     def close(self) -> None:
         with suppress(CoatcheckError):

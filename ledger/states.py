@@ -258,11 +258,8 @@ def _later(column: Any, at: Any) -> Any:
 
 _TOUCH = (
     update(SESSIONS)
-    .where(
-        _COLUMNS.root_id == bindparam("its_root"),
-        _COLUMNS.session_id == bindparam("its_id"),
-        _COLUMNS.state == str(State.ACTIVE),
-    )
+    # Not the state as it stands: by its index SQLite would read every active session.
+    .where(_COLUMNS.root_id == bindparam("its_root"), _COLUMNS.state + "" == str(State.ACTIVE))
     .values(
         version=_COLUMNS.version + 1,
         touched=True,
@@ -270,14 +267,23 @@ _TOUCH = (
     )
     .returning(*SESSIONS.c)
 )
+_TOUCH_ONE = _TOUCH.where(_COLUMNS.session_id == bindparam("its_id"))
+_TOUCH_ALL = _TOUCH.where(_COLUMNS.session_id.in_(bindparam("its_ids", expanding=True)))
 
 
 def touch(connection: Connection, root_id: str, session_id: str, now: int) -> Record | None:
     """Touches an active session; None when it is not active. A touch never moves one back."""
-    row = connection.execute(
-        _TOUCH, {"its_root": root_id, "its_id": session_id, "now": now}
-    ).one_or_none()
+    values = {"its_root": root_id, "its_id": session_id, "now": now}
+    row = connection.execute(_TOUCH_ONE, values).one_or_none()
     return Record(*row) if row else None
+
+
+def touch_all(
+    connection: Connection, root_id: str, ids: Sequence[str], now: int
+) -> dict[str, Record]:
+    """Touches those of the sessions that are active; those, by their id."""
+    values = {"its_root": root_id, "its_ids": ids, "now": now}
+    return {row.session_id: Record(*row) for row in connection.execute(_TOUCH_ALL, values).all()}
 
 
 def heal(connection: Connection, record: Record, at: int, size: int, files: int) -> bool:
