@@ -98,6 +98,14 @@ def active_page(
     return ActivePage(ids.split("/") if ids else [], int(size), edge)
 
 
+def bytes_of(connection: Connection, root_id: str, ids: Iterable[str]) -> int:
+    """What those sessions hold together, as the ledger knows it."""
+    query = select(_SUM_OF_BYTES).where(
+        _COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(list(ids))
+    )
+    return min(int(connection.execute(query).scalar_one()), MOST)
+
+
 def totals(connection: Connection, root_id: str) -> tuple[int, int]:
     """How many sessions are active, and the bytes they hold as the ledger knows them."""
     query = select(func.count(), _SUM_OF_BYTES).where(
