@@ -110,7 +110,7 @@ def test_a_service_may_start_before_its_server(tmp_path: Path, own_postgres: Ser
 @pytest.mark.parametrize(
     ("how", "outages"),
     [
-        *(("cut off", 1), ("crash", 1)),
+        ("crash", 1),
         *(pytest.param(how, 20, marks=pytest.mark.torture) for how in ("cut off", "crash")),
     ],
 )
