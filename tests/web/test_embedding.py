@@ -189,13 +189,13 @@ def app_on(sessions: SessionLedger) -> FastAPI:
 def test_the_first_request_is_answered_while_the_backlog_is_swept(
     sessions: SessionLedger,
 ) -> None:
-    stale, live, gate = make_stale(sessions, 100), sessions.create(), Gate()
+    stale, live, gate = make_stale(sessions, 50), sessions.create(), Gate()
     with around("moves.set_aside", before=gate), TestClient(app_on(sessions)) as client:
         assert gate.reached.wait(30)
         assert client.get(f"{UPLOAD}/{live.id}").status_code == 200
         assert client.post(UPLOAD, files={"f": ("a", b"x")}).status_code == 201
         assert client.post(f"{UPLOAD}/{stale[0]}/touch").status_code == 200
-        assert len(standing(sessions)) == 102
+        assert len(standing(sessions)) == 52
         gate.opened.set()
         wait_for(lambda: len(standing(sessions)) == 3)
     assert {live.id, stale[0]} <= standing(sessions)
