@@ -10,9 +10,9 @@ import pytest
 from tests.hostile.places import fingerprint
 from tests.hostile.scenario import Stage
 from tests.hostile.trash import Trash, fill, open_fds, seen
-from tests.ledger.conftest import clock, empty_ledger, world
+from tests.ledger.conftest import clock, world
 
-__all__ = ["clock", "empty_ledger", "mark", "outside", "trash", "untouched", "world"]
+__all__ = ["clock", "mark", "outside", "trash", "untouched", "world"]
 
 
 @pytest.fixture

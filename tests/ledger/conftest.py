@@ -1,13 +1,10 @@
 """What the ledger's tests share: a root with its ledger, and a clock that the test moves."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ledger import Settings
-from ledger.database import Database
 from tests.ledger.world import Clock, World
 
 
@@ -19,30 +16,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite ledger with its schema and nothing in it: copied faster than made."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    Database(Settings(ledger=f"sqlite:///{path}")).close()
-    return path
-
-
 @pytest.fixture
-def world(tmp_path: Path, clock: Clock, empty_ledger: Path, usual_url: str) -> Iterator[World]:
+def world(tmp_path: Path, clock: Clock, usual_url: str) -> Iterator[World]:
     """A new root with its new ledger, by the default settings."""
     by_default = usual_url.startswith("sqlite")
-    if by_default:
-        shutil.copy(empty_ledger, tmp_path / "ledger.db")
     world = World(tmp_path, clock, "" if by_default else usual_url)
     yield world
     world.sessions.close()
 
 
 @pytest.fixture
-def any_world(tmp_path: Path, clock: Clock, empty_ledger: Path, ledger_url: str) -> Iterator[World]:
+def any_world(tmp_path: Path, clock: Clock, ledger_url: str) -> Iterator[World]:
     """The same, once with a SQLite ledger and once with one on PostgreSQL."""
-    if ledger_url.startswith("sqlite"):
-        shutil.copy(empty_ledger, tmp_path / "ledger.db")
     world = World(tmp_path, clock, ledger_url)
     yield world
     world.sessions.close()

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Settings
-from ledger.database import Database
 from tests.ledger.world import Clock
 from tests.web.operators import Operator, operator_of, settings_in
 
@@ -20,14 +18,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-@pytest.fixture(scope="session")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite ledger with its schema and nothing in it: copied faster than made."""
-    path = tmp_path_factory.mktemp("ledger") / "ledger.db"
-    Database(Settings(ledger=f"sqlite:///{path}")).close()
-    return path
-
-
 @pytest.fixture
 def operator(tmp_path: Path, clock: Clock, empty_ledger: Path) -> Iterator[Operator]:
     """An application with an empty ledger, and who has its token."""
@@ -37,9 +27,7 @@ def operator(tmp_path: Path, clock: Clock, empty_ledger: Path) -> Iterator[Opera
 
 
 @pytest.fixture
-def either(tmp_path: Path, clock: Clock, empty_ledger: Path, ledger_url: str) -> Iterator[Operator]:
+def either(tmp_path: Path, clock: Clock, ledger_url: str) -> Iterator[Operator]:
     """The same, once on SQLite and once on PostgreSQL."""
-    if ledger_url.startswith("sqlite"):
-        shutil.copy(empty_ledger, tmp_path / "ledger.db")
     with operator_of(settings_in(tmp_path, ledger_url), clock) as operator:
         yield operator
