@@ -25,6 +25,7 @@ from ledger.database import Database
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 NOBODY = 65534
+_FIRST: dict[str, Engine] = {}  # that of each kind which compiles for all others
 _TABLES = tuple(f"coatcheck_{what}" for what in ("event", "sweep", "count", "session", "root"))
 # Nothing here outlives the run, so nothing waits for the disk.
 _CONFIG = """
@@ -246,7 +247,9 @@ class Databases:
 
     def _new_with_schema(self) -> str:
         name = self.new()
-        Database(Settings(ledger=self.server.url(name))).close()
+        made = Database(Settings(ledger=self.server.url(name)))
+        made.close()
+        _FIRST.setdefault("postgresql", made.engine)
         return name
 
 
@@ -279,13 +282,14 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _compiled_once(empty_ledger: Path) -> Iterator[None]:
     """Each statement is compiled once a run, and not anew by every ledger that a test opens: a
     third of all the time of some tests."""
-    first = Database(Settings(ledger=f"sqlite:///{empty_ledger}")).engine
-    first.dispose()
+    opened = Database(Settings(ledger=f"sqlite:///{empty_ledger}"))
+    opened.close()
+    _FIRST["sqlite"] = opened.engine
     make = Database._engine
 
     def engine(self: Database, server: URL | None) -> Engine:
         made = make(self, server)
-        if server is None:
+        if first := _FIRST.get(made.dialect.name):
             made.dialect, made._compiled_cache = first.dialect, first._compiled_cache
         return made
 

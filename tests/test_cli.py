@@ -383,21 +383,6 @@ def test_an_interrupt_that_is_ignored_is_ignored_during_the_imports_too() -> Non
     assert said.stderr == "went on\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_ends_with_0_on_a_signal(number: int) -> None:
-    serving = subprocess.Popen(
-        command("serve", "--port", 0), stderr=subprocess.PIPE, text=True, env=env()
-    )
-    assert serving.stderr is not None
-    with serving, serving.stderr:
-        said = next(line for line in serving.stderr if "serving on" in line)
-        assert "http://127.0.0.1:" in said
-        serving.send_signal(number)
-        rest = serving.stderr.read()
-        assert serving.wait(60) == 0
-    assert "Traceback" not in rest
-
-
 def test_serve_says_where_it_cannot_listen() -> None:
     ran = cc("serve", "--host", "192.0.2.1", "--port", "8000")
     assert (ran.code, "192.0.2.1:8000 cannot be listened on" in ran.err) == (2, True)

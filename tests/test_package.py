@@ -112,6 +112,7 @@ def works(program: Path) -> None:
     assert all(path.startswith(str(at.parents[1])) for path in loaded.split())
 
 
+@pytest.mark.torture
 def test_the_wheel_brings_all_that_runs(coatcheck: Path) -> None:
     works(coatcheck)
 

@@ -142,6 +142,7 @@ def settings(tmp_path: Path, ledger_url: str) -> Settings:
     )
 
 
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("locked", [True, False], ids=["one sweeper", "two sweepers"])
 def test_nothing_in_use_is_ever_lost(locked: bool, settings: Settings, tmp_path: Path) -> None:
     everything_at_once(settings, tmp_path, NEW_SESSIONS, locked=locked)

@@ -242,10 +242,6 @@ def check_wide(world: World, entries: int) -> None:
     assert world.in_trash() == []
 
 
-def test_a_wide_session_takes_no_memory(world: World) -> None:
-    check_wide(world, 20_000)
-
-
 @pytest.mark.torture
 def test_a_session_of_a_million_files_takes_no_memory(world: World) -> None:
     check_wide(world, 1_000_000)

@@ -4,14 +4,17 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from textual.css.model import RuleSet
+from textual.css.stylesheet import Stylesheet
 
 from docs import scene
 from tests.tui.worlds import World, world_of
 
 # What a page does is the same through a service, whose answers test_sources holds to the ledger's.
-PAGES = {"sessions", "session", "orphans", "history"}
+PAGES = {"sessions", "session", "orphans", "sweep", "history"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -26,6 +29,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _styles_parsed_once() -> Iterator[None]:
+    """The same style sheets are parsed once a run, and not anew by every dashboard: a quarter of
+    all the time."""
+    parse = Stylesheet._parse_rules
+    known: dict[Any, list[RuleSet]] = {}
+
+    def parsed(self: Stylesheet, css: str, *of: Any, **named: Any) -> list[RuleSet]:
+        variables = tuple(sorted(self._variables.items()))
+        key = (css, of, tuple(sorted(named.items())), variables)
+        if key not in known:
+            known[key] = parse(self, css, *of, **named)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stylesheet, "_parse_rules", parsed)
+        yield
 
 
 @pytest.fixture

@@ -217,6 +217,7 @@ def test_without_a_terminal_it_says_what_to_use_instead(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.torture
 def test_a_browser_that_goes_away_ends_it_cleanly(tmp_path: Path) -> None:
     """textual-serve runs it by pipes, with a driver of its own."""
     driver = {"TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver"}
