@@ -20,15 +20,16 @@ from web import logs, openapi
 from web.assets import page_router
 from web.bodies import STALL_S
 from web.errors import answer_to, problem
-from web.guard import HostCheck, OriginCheck, Outermost
+from web.guard import HostCheck, OriginCheck
 from web.lifespan import Keeper, kept
 from web.manual import manual_router
-from web.measuring import CountRequests, metrics_router
+from web.measuring import metrics_router
 from web.opening import Opening
 from web.operator import operator_router
 from web.ready import ready_router
 from web.server import run
 from web.uploads import upload_router
+from web.watching import Outermost
 
 
 def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = STALL_S) -> FastAPI:
@@ -54,7 +55,7 @@ def create_app(settings: Settings, *, host: str = "127.0.0.1", stall_s: float = 
         openapi_tags=openapi.TAGS,
         generate_unique_id_function=openapi.name_of,
         lifespan=lifespan,
-        middleware=[Middleware(CountRequests, tally=tally), *_middleware(settings, host)],
+        middleware=_middleware(settings, host, tally),
         docs_url=None,  # their pages load scripts from elsewhere: see manual.py
         redoc_url=None,
     )
@@ -78,11 +79,11 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> None:
     run(lambda: create_app(settings, host=host), host, port, workers)
 
 
-def _middleware(settings: Settings, host: str) -> list[Middleware]:
+def _middleware(settings: Settings, host: str, tally: Tally) -> list[Middleware]:
     """From the outermost to the innermost."""
     origins = [origin.rstrip("/") for origin in settings.cors_origins]
     guards = [
-        Middleware(Outermost),
+        Middleware(Outermost, tally=tally),
         Middleware(HostCheck, hosts=settings.hosts, listens_on=host),
         Middleware(OriginCheck, origins=origins),
     ]

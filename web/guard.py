@@ -1,22 +1,15 @@
-"""Who is let in, by what a browser says of itself; what every answer bears; and the access log."""
+"""Who is let in, by what a browser says of itself."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
 from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ledger.report import printable
-from web.errors import ON_EVERY_ANSWER, problem
-from web.logs import shortened
-
-log = logging.getLogger("coatcheck.access")
+from web.errors import problem
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -103,55 +96,3 @@ def _is_host(origin: str, host: str) -> bool:
         )
     except ValueError:
         return False
-
-
-class Outermost:
-    """Every answer bears its headers and has one line in the log, with ids cut short; and who is
-    cut off by the server's end is told so."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.monotonic()
-        status = received = sent = 0
-
-        async def receiving() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message
-
-        async def sending(message: Message) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in ON_EVERY_ANSWER.items():
-                    headers.setdefault(name, value)
-            sent += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receiving, sending)
-        except asyncio.CancelledError:
-            if status == 0:
-                stopping = problem(503, "The server is stopping; try again in a moment.")
-                await stopping(scope, receive, sending)
-        finally:
-            took = round((time.monotonic() - began) * 1000)
-            _log(scope, {"status": status, "ms": took, "received": received, "sent": sent})
-
-
-def _log(scope: Scope, ended: dict[str, int]) -> None:
-    asked = {
-        "client": (scope.get("client") or ["-"])[0],
-        "method": scope["method"],
-        "path": printable(shortened(scope["path"])),
-    }
-    words = "%(client)s %(method)s %(path)s %(status)d %(ms)d ms, %(received)d B in, %(sent)d B out"
-    fields = {**asked, **ended}
-    log.info(words, fields, extra={"fields": fields})

@@ -1,18 +1,18 @@
-"""Counts every request by its route, its status and how long its answer took; and tells of all."""
+"""How a request is counted, and the route that tells of all that was."""
 
 from __future__ import annotations
 
 import re
-import time
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import SecretStr
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from ledger import CoatcheckError, SessionLedger, counts
-from ledger.counts import Tally
+from ledger.counts import Key, Tally
 from web import metrics
 from web.auth import needs_token
 from web.deps import Source
@@ -24,7 +24,6 @@ from web.streams import in_thread
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"})
 _NO_ROUTE = "none"
 _UPLOADS = re.compile(r"/upload(/\{[^/]+\}/files(/\{[^/]+\})?)?$")
-_GONE = 499  # no answer: the client went before
 
 
 def template_of(scope: Scope) -> str:
@@ -43,53 +42,15 @@ def template_of(scope: Scope) -> str:
     return f"{prefix}{own}"
 
 
-class CountRequests:
-    """Counts into `tally`, which somebody else writes into the ledger, every second or so."""
-
-    def __init__(self, app: ASGIApp, tally: Tally) -> None:
-        self._app = app
-        self._tally = tally
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        began = time.monotonic()
-        seconds: float | None = None
-        status = received = 0
-
-        async def receiving() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message
-
-        async def sending(message: Message) -> None:
-            nonlocal status, seconds
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                seconds = time.monotonic() - began  # a stream of events may last for hours
-            await send(message)
-
-        try:
-            await self._app(scope, receiving, sending)
-        except Exception:
-            status = status or 500
-            raise
-        finally:
-            if seconds is None:
-                seconds = time.monotonic() - began
-            self._count(scope, status or _GONE, seconds, received)
-
-    def _count(self, scope: Scope, status: int, seconds: float, received: int) -> None:
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        route = template_of(scope)
-        us = round(seconds * 1_000_000)
-        counted = counts.observed(SECONDS, (method, route), us, LATENCIES_S)
-        counted[counts.of(REQUESTS, method, route, str(status))] = 1
-        if method in ("POST", "PUT") and _UPLOADS.search(route):
-            counted[counts.of(BYTES)] = received
-        self._tally.add(counted)
+def counted(scope: Scope, status: int, seconds: float, received: int) -> Counter[Key]:
+    """What one request adds: by its route, its status and how long its answer took to begin."""
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    route = template_of(scope)
+    found = counts.observed(SECONDS, (method, route), round(seconds * 1_000_000), LATENCIES_S)
+    found[counts.of(REQUESTS, method, route, str(status))] = 1
+    if method in ("POST", "PUT") and _UPLOADS.search(route):
+        found[counts.of(BYTES)] = received
+    return found
 
 
 def metrics_router(source: Source, token: SecretStr | None, tally: Tally) -> APIRouter:

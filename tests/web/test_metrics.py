@@ -21,7 +21,8 @@ from ledger.models import SESSIONS
 from tests.web.operators import AUTH, HOUSE, OPERATOR, TOKEN, settings_in, within
 from web import metrics
 from web.app import create_app
-from web.measuring import CountRequests, metrics_router, template_of
+from web.measuring import metrics_router, template_of
+from web.watching import Outermost
 
 Samples = dict[tuple[str, ...], float]
 
@@ -231,7 +232,7 @@ def test_nothing_stands_in_the_registry_that_all_of_a_process_share(measured: Me
 def test_a_request_that_fails_or_goes_is_counted_too() -> None:
     app = FastAPI()
     tally = Tally()
-    app.add_middleware(CountRequests, tally=tally)
+    app.add_middleware(Outermost, tally=tally)
 
     @app.get("/breaks/{how}")
     def breaks(how: str) -> None:
