@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,11 +84,14 @@ class Points:
     looks: bool = False
     reached: int = 0
     names: list[str] = field(default_factory=list)
+    _counting: threading.Lock = field(default_factory=threading.Lock)
 
     def reach(self, name: str) -> None:
-        self.reached += 1
-        self.names.append(name)
-        if self.reached == self.at or (self.for_good and self.reached > self.at > 0):
+        with self._counting:
+            self.reached += 1
+            self.names.append(name)
+            number = self.reached
+        if number == self.at or (self.for_good and number > self.at > 0):
             self.blow(name)
 
     def install(self) -> None:

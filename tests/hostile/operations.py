@@ -7,7 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ledger import SessionError, SessionLedger, moves, upkeep
+import pytest
+
+from ledger import SessionError, SessionLedger, listing, moves, survey, upkeep
+from ledger import sweep as swept
 from ledger.aside import SettingAside
 from ledger.demo import SCENES
 from ledger.disk import HOUSE
@@ -254,6 +257,16 @@ class Sweep(Operation):
         sweep(sessions, said)
 
 
+class SweepInTwoThreads(Sweep):
+    """The same in batches of two, as if there were hundreds: two threads carry it out."""
+
+    def act(self, sessions: SessionLedger, said: Said) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (survey, listing, swept):
+                patch.setattr(module, "BATCH", 2)
+            sweep(sessions, said)
+
+
 def sweep(sessions: SessionLedger, said: Said) -> None:
     """Says whether it was told of anything that it could not do, or not read."""
     report = sessions.sweep()
@@ -380,6 +393,14 @@ class AdoptAnew(Adopt):
 OPERATIONS: list[type[Operation]] = [
     *(Create, CreateWithFiles, Upload, DeleteFile, Touch, Claim),
     *(Delete, DeleteStray, DeleteWaiting, Restore, RestoreAsItIsRemoved, RemoveAsItIsRestored),
-    *(Sweep, SweepUsed, SweepUsedLate, SweepTouched, SweepDeleted, SweepUsedInTrash),
+    *(
+        Sweep,
+        SweepInTwoThreads,
+        SweepUsed,
+        SweepUsedLate,
+        SweepTouched,
+        SweepDeleted,
+        SweepUsedInTrash,
+    ),
     *(Open, Adopt, AdoptAnew),
 ]

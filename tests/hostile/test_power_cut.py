@@ -231,8 +231,9 @@ class Cut:
     def lose(self, lost: Lost) -> None:
         if self.stage.wal.exists():
             ends = [0, *self._commits]
-            os.truncate(self.stage.wal, ends[lost.commits_kept])
-        undone = self._renames[len(self._renames) - lost.renames_lost :]
+            # Two threads need not commit as often in each run.
+            os.truncate(self.stage.wal, ends[min(lost.commits_kept, len(ends) - 1)])
+        undone = self._renames[max(0, len(self._renames) - lost.renames_lost) :]
         for source, target in reversed(undone):
             if os.path.lexists(target) and not os.path.lexists(source):
                 os.makedirs(os.path.dirname(source), exist_ok=True)
