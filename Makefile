@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .ONESHELL:
 .SHELLFLAGS := -ec
-.PHONY: help serve demo dashboard test test-postgresql torture lint format bench pictures wheel install install-dev lock clean
+.PHONY: help serve demo dashboard test test-slow test-postgresql torture lint format bench pictures wheel install install-dev lock clean
 
 help: ## lists these targets
 	@echo 'make TARGET, where TARGET is'
@@ -31,7 +31,10 @@ dashboard: $(RUNTIME) ## opens the operators' dashboard
 	@exec $(BIN)/coatcheck dashboard
 
 test: $(DEV) ## runs the tests; ARGS= goes to pytest, WORKERS=0 keeps them in one process
-	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -m 'not slow and not torture' $(ARGS)
+
+test-slow: $(DEV) ## runs the tests that take seconds each: other programs, services, both ledgers
+	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal -m 'slow and not torture' $(ARGS)
 
 test-postgresql: $(DEV) ## runs the tests once more, with every ledger that can be on PostgreSQL
 	$(BIN)/python -m pytest -n $(WORKERS) --dist=worksteal --postgresql $(ARGS)

@@ -23,7 +23,10 @@ from sqlalchemy import URL, Engine
 from ledger import Settings
 from ledger.database import Database
 
-BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+BOTH = [
+    "sqlite",
+    pytest.param("postgresql", marks=[pytest.mark.postgresql, pytest.mark.slow]),
+]
 NOBODY = 65534
 _FIRST: dict[str, Engine] = {}  # that of each kind which compiles for all others
 _TABLES = tuple(f"coatcheck_{what}" for what in ("event", "sweep", "count", "session", "root"))

@@ -19,6 +19,7 @@ def runs(subject: str, at: Path) -> list[Row]:
     return measured(subject, at, scale=0.0001, rounds=1, rivals=Rivals(at / "kept"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", [s for s in SUBJECTS if s not in {*LONG, MISSING}])
 def test_a_benchmark_runs(subject: str, tmp_path: Path) -> None:
     rows = runs(subject, tmp_path)
@@ -32,6 +33,7 @@ def test_a_long_benchmark_runs(subject: str, tmp_path: Path) -> None:
     assert runs(subject, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_rival_that_is_missing_is_said_to_be(tmp_path: Path) -> None:
     rows = runs(MISSING, tmp_path)
     missing = [row.rival for row in rows if row.verdict == "is missing"]

@@ -306,6 +306,7 @@ def test_a_mistake_of_ours_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 # Ends that are no errors
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_it_in_silence() -> None:
     for number in range(3):
         session(label=f"{number}" * 100)
@@ -403,6 +404,7 @@ def test_names_and_labels_are_shown_as_they_are_without_markup_or_control(
     assert r"\x1b[31mred\n\xff" in cc("show", session_id, "--json").out.replace("\\\\", "\\")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_utf8_gets_what_it_can_show() -> None:
     session_id = session(label="Żółć 🎉")
     ran = program("show", session_id, PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
@@ -490,6 +492,7 @@ def test_a_dry_run_says_which_guard_would_stop_the_sweep(monkeypatch: pytest.Mon
         assert objection["why"] in ran.err
 
 
+@pytest.mark.slow
 def test_progress_is_drawn_on_a_terminal(sessions: SessionLedger) -> None:
     stray("theirs", age=48)
     code, said = on_terminal("", "sweep")
@@ -516,6 +519,7 @@ def test_only_what_a_report_lists_is_swept_and_only_while_it_is_as_listed() -> N
     assert state_of(listed) == "expired"
 
 
+@pytest.mark.slow
 def test_a_report_can_come_through_a_pipe() -> None:
     session(age=48)
     report = cc("sweep", "--dry-run", "--json").out
@@ -734,6 +738,7 @@ def test_the_dashboards_token_file_goes_before_the_environment(
 # The demo
 
 
+@pytest.mark.slow
 def test_the_demo_shows_each_command_and_is_gone_afterwards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -754,6 +759,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_demo_can_be_kept_to_look_around(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,7 +112,7 @@ def works(program: Path) -> None:
     assert all(path.startswith(str(at.parents[1])) for path in loaded.split())
 
 
-@pytest.mark.torture
+@pytest.mark.slow
 def test_the_wheel_brings_all_that_runs(coatcheck: Path) -> None:
     works(coatcheck)
 
@@ -122,6 +122,7 @@ def test_the_wheel_in_an_empty_environment_brings_all_that_runs(coatcheck_alone:
     works(coatcheck_alone)
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_file_of_its_packages(wheel: Path) -> None:
     import zipfile
 

@@ -16,7 +16,7 @@ from tests.e2e.clients import bundled, checked
 from tests.e2e.guide import shown
 from tests.e2e.house import Front, House, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @dataclass

@@ -178,6 +178,7 @@ def test_a_sweep_frees_a_full_disk(make: MakeDisk, tmp_path: Path) -> None:
     in_child(act)
 
 
+@pytest.mark.slow
 @needs_root
 @pytest.mark.parametrize("make", [on_tmpfs[-1], on_ext4])
 def test_a_full_disk_is_freed_after_a_restart(make: MakeDisk, tmp_path: Path) -> None:
@@ -195,6 +196,7 @@ def test_a_full_disk_is_freed_after_a_restart(make: MakeDisk, tmp_path: Path) ->
     in_child(act)
 
 
+@pytest.mark.slow
 @needs_root
 def test_the_command_line_frees_a_full_disk(tmp_path: Path) -> None:
     def act() -> None:

@@ -221,6 +221,7 @@ def check_deep(world: World, levels: int) -> None:
     assert (world.in_trash(), world.standing()) == ([], set())
 
 
+@pytest.mark.slow
 def test_a_tree_deeper_than_any_path_is_no_trouble(world: World) -> None:
     check_deep(world, 1_000)
 

@@ -267,6 +267,7 @@ def check_swaps(world: World, untouched: Path, rounds: int) -> None:
     assert not any(path.is_symlink() for path in [*world.trash.iterdir(), *world.claims.iterdir()])
 
 
+@pytest.mark.slow
 def test_a_process_that_swaps_sessions_for_links_reaches_nothing_outside(
     world: World, untouched: Path
 ) -> None:

@@ -85,6 +85,7 @@ def chain(top: Path, levels: int) -> None:
     os.close(fd)
 
 
+@pytest.mark.slow
 def test_ten_thousand_levels_go_with_two_descriptors(trash: Trash) -> None:
     chain(trash.dead, 10_000)
 
@@ -122,6 +123,7 @@ def check_wide(trash: Trash, files: int) -> None:
     assert outcome[0].entries == files + 1
 
 
+@pytest.mark.slow
 def test_a_wide_directory_takes_no_memory(trash: Trash) -> None:
     check_wide(trash, 20_000)
 
@@ -149,6 +151,7 @@ def test_of_many_full_directories_only_some_wait_in_the_trash_at_a_time(
     assert most == 51
 
 
+@pytest.mark.slow
 def test_directories_that_are_wide_at_every_level_hardly_wait_in_greater_numbers(
     trash: Trash, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,7 @@ def on_both(races: list[Race], *, torture: bool = False) -> pytest.MarkDecorator
             race,
             id=f"{kind}: {' x '.join(race)}",
             marks=[
-                *([pytest.mark.postgresql] if kind == "postgresql" else []),
+                *([pytest.mark.postgresql, pytest.mark.slow] if kind == "postgresql" else []),
                 *([pytest.mark.torture] if torture or not is_for_every_day(kind, race) else []),
             ],
         )

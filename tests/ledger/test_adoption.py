@@ -101,6 +101,7 @@ def test_without_a_terminal_and_without_yes_nothing_is_taken_over() -> None:
     assert names() == ["upload_00000", "upload_00001", "upload_00002"]
 
 
+@pytest.mark.slow
 def test_any_answer_but_yes_takes_nothing_over() -> None:
     pile(1, old=0)
     code, said = on_terminal("perhaps\nn", "adopt")

@@ -71,6 +71,7 @@ def test_a_delete_killed_anywhere_is_finished(world: World) -> None:
         assert not world.sessions.delete_session(session_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_user", [True, False])
 def test_a_delete_killed_anywhere_can_be_asked_again_at_once(world: World, by_user: bool) -> None:
     for session_id in died_everywhere(world, world.create, lambda s, n: s.delete_session(n)):
@@ -107,6 +108,7 @@ def test_a_sweep_killed_anywhere_is_finished_by_the_next(world: World, undo: int
         assert is_whole(world.root / live)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_a_stranger_killed_anywhere_loses_nothing(world: World) -> None:
     numbers = iter(range(100))
 
@@ -193,6 +195,7 @@ def test_a_touch_killed_anywhere_is_a_touch_or_none(world: World) -> None:
         assert is_whole(world.root / session_id)
 
 
+@pytest.mark.slow
 def test_a_touch_between_a_killed_sweep_and_the_next_brings_the_session_back(
     world: World,
 ) -> None:

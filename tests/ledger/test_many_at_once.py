@@ -58,6 +58,7 @@ def test_of_ten_threads_that_delete_one_session_exactly_one_has_done_it(
     assert any_world.in_trash() == []
 
 
+@pytest.mark.slow
 def test_of_ten_processes_that_delete_one_session_exactly_one_has_done_it(world: World) -> None:
     for _ in range(3):
         session_id = world.create()

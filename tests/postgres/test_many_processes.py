@@ -85,6 +85,7 @@ def test_forty_processes_open_a_new_ledger_and_new_roots_at_once(
 # A root each
 
 
+@pytest.mark.slow
 def test_a_session_of_another_root_is_elsewhere_and_never_missing(start: Start) -> None:
     one, other = start("one", "one"), start("other", "other")
     its = one.create()
@@ -116,6 +117,7 @@ def test_a_session_of_another_root_is_elsewhere_and_never_missing(start: Start) 
 # All on one root
 
 
+@pytest.mark.slow
 def test_what_one_process_makes_another_deletes(start: Start) -> None:
     first, second = start("root", "first"), start("root", "second")
     its = first.create()

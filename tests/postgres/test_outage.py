@@ -96,6 +96,7 @@ def test_a_service_says_503_while_its_server_is_away_and_recovers_by_itself(
     assert service.ask("DELETE", f"/{its}").status_code == 204
 
 
+@pytest.mark.slow
 def test_a_service_may_start_before_its_server(tmp_path: Path, own_postgres: Server) -> None:
     own_postgres.do("CREATE DATABASE coatcheck")
     own_postgres.stop("fast")
@@ -107,6 +108,7 @@ def test_a_service_may_start_before_its_server(tmp_path: Path, own_postgres: Ser
     assert service.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "outages"),
     [

@@ -169,6 +169,7 @@ async def test_q_in_the_filter_is_a_letter(local: World) -> None:
 # Looks and sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", [theme.name for theme in THEMES])
 async def test_every_look_is_legible_on_every_line(local: World, theme: str) -> None:
     local.create("order 17")

@@ -29,10 +29,10 @@ def source(built_scene: Path, tmp_path: Path) -> Iterator[scene.SceneSource]:
 
 
 def looks_and_sizes() -> Iterator[Any]:
-    """Each look at each size; how most lie on a wide page is looked at in torture alone."""
+    """Each look at each size; how most lie on a wide page takes its time."""
     for name in LOOKS:
         for size in SIZES:
-            marks = [] if name in WIDE or size == SIZES[0] else [pytest.mark.torture]
+            marks = [] if name in WIDE or size == SIZES[0] else [pytest.mark.slow]
             yield pytest.param(name, size, id=f"{name}-{size[0]}x{size[1]}", marks=marks)
 
 

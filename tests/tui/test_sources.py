@@ -85,6 +85,7 @@ def test_a_filter_passes_what_it_says(world: World) -> None:
     assert {text: set(found) for text, found in passed.items()} == FILTERS
 
 
+@pytest.mark.slow
 def test_a_list_longer_than_a_page_is_read_without_a_gap(world: World) -> None:
     made = [world.create(f"{number}").id for number in range(450)]
     rows = read_all(world, View(down=False))

@@ -93,6 +93,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
     made.end()
 
 
+@pytest.mark.slow
 def test_from_a_full_root_to_an_empty_one_and_back_to_the_shell(tmux: Tmux, tmp_path: Path) -> None:
     with SessionLedger.open(settings(tmp_path)) as sessions:
         kept = sessions.create("order 17")
@@ -185,6 +186,7 @@ def test_a_closed_terminal_ends_it_cleanly(tmp_path: Path, ignore_hangup: bool) 
     assert terminal.process.wait(SECONDS) == 0
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
     terminal.shows(b"There are no sessions.")
@@ -203,6 +205,7 @@ def test_sigterm_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
     os.close(terminal.ours)
 
 
+@pytest.mark.slow
 def test_without_a_terminal_it_says_what_to_use_instead(tmp_path: Path) -> None:
     done = subprocess.run(
         [*PROGRAM, "dashboard"],

@@ -517,6 +517,7 @@ def test_a_signal_ends_it_with_code_0_whatever_is_under_way(process: Process) ->
     assert "Traceback" not in process.log
 
 
+@pytest.mark.slow
 def test_an_upload_that_ends_soon_after_the_signal_is_taken(process: Process) -> None:
     process.start()
     host, port = process.url.removeprefix("http://").split(":")
@@ -546,6 +547,7 @@ web.app.Opening = held
 """
 
 
+@pytest.mark.slow
 def test_a_signal_before_it_serves_ends_it_with_code_0(process: Process) -> None:
     process.before = _HELD
     process.begin()

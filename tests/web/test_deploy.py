@@ -54,6 +54,7 @@ def test_the_unit_is_sound_and_well_locked_up(unit: Path) -> None:
     assert judged.returncode == 0, judged.stdout
 
 
+@pytest.mark.slow
 @needs_strace
 @needs("systemd-analyze")
 def test_a_service_makes_no_system_call_that_its_unit_forbids(tmp_path: Path) -> None:
@@ -88,6 +89,7 @@ def members(group: str) -> set[str]:
     return names.union(*(members(line) for line in lines if line.startswith("@")))
 
 
+@pytest.mark.slow
 def test_a_service_needs_no_memory_that_is_both_written_and_run(process: Process) -> None:
     process.before = (
         "import ctypes, os\n"
@@ -180,6 +182,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+@pytest.mark.slow
 @needs("nginx")
 @needs("openssl")
 @pytest.mark.parametrize("keeps_host", [True, False], ids=["keeps Host", "changes Host"])
@@ -219,6 +222,7 @@ def test_behind_a_proxy_that_ends_tls_all_goes_as_without_it(
     assert its not in logged
 
 
+@pytest.mark.slow
 @needs("nginx")
 @needs("openssl")
 def test_a_proxy_that_changes_host_needs_its_origin_listed(serve: Serve, tmp_path: Path) -> None:

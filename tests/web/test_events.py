@@ -201,6 +201,7 @@ def ask(port: int, path: str, method: str = "GET") -> int:
         connection.close()
 
 
+@pytest.mark.slow
 def test_200_streams_at_once_leave_the_service_prompt_and_one_more_is_refused(
     service: int,
 ) -> None:
@@ -224,6 +225,7 @@ def _opens(port: int) -> bool:
         return stream.opened() == 200
 
 
+@pytest.mark.slow
 def test_a_listener_that_is_too_slow_is_told_so_and_loses_nothing(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_listener_that_is_too_slow_is_told_so_and_loses_nothing(
     assert [event["event_id"] for event in rest] == list(range(len(got) + 1, 3002))
 
 
+@pytest.mark.slow
 def test_a_client_that_takes_nothing_is_given_up(
     operator: Operator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -311,6 +314,7 @@ class Tries:
         monkeypatch.setattr(events.Tail, "read", counted)
 
 
+@pytest.mark.slow
 def test_the_end_of_the_service_ends_every_stream_at_once(tmp_path: Path) -> None:
     with in_a_process(settings_in(tmp_path)) as served, ExitStack() as open_ones:
         listening = [open_ones.enter_context(Stream(served.port)) for _ in range(20)]

@@ -121,6 +121,7 @@ def test_every_line_of_a_service_tells_of_the_session_that_it_concerns(
         assert all(f"session={its[:8]}" in line for line in lines[:5])
 
 
+@pytest.mark.slow
 def test_what_one_request_concerns_no_other_one_does(process: Process) -> None:
     """Each request has a context of its own, on a connection that is kept, too."""
     process.environment = {"COATCHECK_SWEEP_EVERY_MINUTES": "0"}

@@ -159,6 +159,7 @@ def _ended(measured: Measured, location: str) -> bool:
     return bool(state != "running")
 
 
+@pytest.mark.slow
 def test_whichever_worker_is_asked_the_numbers_are_those_of_all(tmp_path: Path) -> None:
     """As under one port, where each scrape meets another process."""
     with ExitStack() as stack:

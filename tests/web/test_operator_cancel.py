@@ -18,7 +18,7 @@ from tests.web.operators import AUTH, HOUSE, OPERATOR, Operator
 
 pytest_plugins = ["tests.web.operator_fixtures"]
 
-_ON_POSTGRESQL = pytest.mark.postgresql
+_ON_POSTGRESQL = [pytest.mark.postgresql, pytest.mark.slow]
 
 
 def cancel(operator: Operator, sweep_id: int) -> httpx2.Response:

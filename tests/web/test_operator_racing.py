@@ -178,6 +178,7 @@ def _waits(operator: Operator) -> bool:
 # A sweep
 
 
+@pytest.mark.slow
 def test_every_worker_tells_how_far_the_one_sweep_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

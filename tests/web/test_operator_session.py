@@ -59,6 +59,7 @@ def test_a_session_is_told_of_from_both_sides_with_the_verdict_and_its_life(
     assert either.standing() == {session_id}
 
 
+@pytest.mark.slow
 def test_it_is_what_the_command_line_prints(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, sweep_every_minutes=0)
     with SessionLedger.open(settings) as sessions:

@@ -117,6 +117,7 @@ def test_a_list_that_is_not_there_any_more_is_gone(operator: Operator) -> None:
     assert operator.order(of=dry["sweep_id"]).status_code == 410
 
 
+@pytest.mark.slow
 def test_a_list_outlives_the_service_and_is_found_by_another_process(
     operator: Operator, tmp_path: Path
 ) -> None:

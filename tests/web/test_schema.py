@@ -114,6 +114,7 @@ def test_what_the_schema_allows_is_answered_as_documented(served: Served, operat
     ask(check, case=served.cases(operation))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", CAN_BE_ASKED_WRONGLY)
 def test_what_the_schema_forbids_is_answered_as_documented(served: Served, operation: str) -> None:
     def check(case: AnyCase) -> None:
@@ -122,6 +123,7 @@ def test_what_the_schema_forbids_is_answered_as_documented(served: Served, opera
     ask(check, case=served.cases(operation, GenerationMode.NEGATIVE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", [*OF_A_SESSION, *OF_A_SESSION_WITH_TOKEN])
 def test_a_session_that_is_there_answers_as_documented(served: Served, operation: str) -> None:
     def check(case: AnyCase, name: str) -> None:

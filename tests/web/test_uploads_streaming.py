@@ -101,6 +101,7 @@ def upload_and_fetch(process: Process, size: int) -> int:
     return peak[0] - before
 
 
+@pytest.mark.slow
 def test_64_mib_come_and_go_through_flat_memory(process: Process) -> None:
     assert upload_and_fetch(process, 64 * MIB) < 24 * MIB
 
@@ -276,6 +277,7 @@ def test_a_body_that_moves_slowly_is_taken(serve: Serve) -> None:
     assert b'"label":"slow"' in answer.body
 
 
+@pytest.mark.slow
 def test_200_stalled_uploads_leave_every_other_request_prompt(serve: Serve) -> None:
     service = serve()
     session_id = service.create(("a", b"x"))
@@ -295,6 +297,7 @@ def test_200_stalled_uploads_leave_every_other_request_prompt(serve: Serve) -> N
     nothing_is_left(service, session_id)
 
 
+@pytest.mark.slow
 def test_uploads_that_wait_for_a_locked_directory_keep_nobody_else_waiting(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def sweeps_in(folder: Path) -> list[Row[Any]]:
     return [sweep for sweep in found if sweep.finished_at is not None]
 
 
+@pytest.mark.slow
 def test_settings_that_no_worker_can_serve_are_told_once(tmp_path: Path) -> None:
     process = Process(tmp_path, {"COATCHECK_CLAIMS": str(tmp_path / "data/temp/claims")})
     process.begin("--workers=2")
