@@ -15,14 +15,17 @@ from typing import Any
 
 from sqlalchemy import (
     URL,
+    Column,
     Connection,
     Engine,
-    column,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
     create_engine,
     event,
     inspect,
     select,
-    table,
 )
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
@@ -39,12 +42,19 @@ from ledger.errors import (
     LedgerUnavailable,
     UsageError,
 )
-from ledger.models import UnsoundRow
+from ledger.models import TABLES, UnsoundRow
 from ledger.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0002"
 VERSION_TABLE = "coatcheck_schema"
+# As Alembic makes it.
+_VERSION = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32)),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
 TIMEOUT_S = 5.0
 
 _LEAST_LOG_PAGES, _MOST_LOG_PAGES = 64, 1000  # of 4 KiB; SQLite's own is 1000
@@ -265,9 +275,11 @@ class Database:
                     return
             with self._migrating() as connection:
                 revision = _revision(connection)
-                if revision != HEAD:
+                if revision is None:
+                    self._make(connection)
+                elif revision != HEAD:
                     self._upgrade(connection, revision)
-                    connection.commit()
+                connection.commit()
 
     @contextmanager
     def _migrating(self) -> Iterator[Connection]:
@@ -283,7 +295,13 @@ class Database:
                 postgresql.migrate_alone(connection, patience_s)
             yield connection
 
-    def _upgrade(self, connection: Connection, revision: str | None) -> None:
+    def _make(self, connection: Connection) -> None:
+        """A new ledger: what the migrations would make of nothing, without loading them."""
+        TABLES[0].metadata.create_all(connection, tables=TABLES, checkfirst=False)
+        _VERSION.create(connection, checkfirst=False)
+        connection.execute(_VERSION.insert().values(version_num=HEAD))
+
+    def _upgrade(self, connection: Connection, revision: str) -> None:
         # Imported here: only a ledger that must change pays for it.
         from alembic import command
         from alembic.config import Config
@@ -292,7 +310,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-        if revision is not None and revision not in known:
+        if revision not in known:
             raise LedgerTooNew(
                 f"The ledger {self.name} was written by a newer coatcheck (its schema is "
                 f"{revision}, this one knows up to {HEAD}). Install that version."
@@ -313,9 +331,7 @@ def _revision(connection: Connection) -> str | None:
     """The schema's revision; None in a new database."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    found = connection.execute(
-        select(column("version_num")).select_from(table(VERSION_TABLE))
-    ).scalar()
+    found = connection.execute(select(_VERSION.c.version_num)).scalar()
     return None if found is None else str(found)
 
 

@@ -180,6 +180,7 @@ SESSIONS = _table(SessionRow)
 EVENTS = _table(EventRow)
 SWEEPS = _table(SweepRow)
 COUNTS = _table(CountRow)
+TABLES = (ROOTS, SESSIONS, EVENTS, SWEEPS, COUNTS)
 
 
 class UnsoundRow(Exception):

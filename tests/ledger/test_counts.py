@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from sqlalchemy import text
 
 from ledger import (
@@ -22,9 +20,9 @@ from ledger import (
     queries,
 )
 from ledger.counts import CLAIMS, CREATIONS, DELETIONS, TOUCHES, Key, Tally
-from ledger.database import MIGRATIONS, VERSION_TABLE, Database
 from ledger.runs import RecordedRun
 from tests.hostile.worlds import fork
+from tests.ledger.schemas import to_first_schema
 from tests.ledger.world import HOUR_US, World, around
 
 
@@ -278,25 +276,9 @@ def test_a_ledger_of_the_first_schema_is_counted_once_when_it_is_opened(tmp_path
     with SessionLedger.open(settings) as sessions:
         ids = [sessions.create().id for _ in range(3)]
         sessions.delete_session(ids[0])
-        _to_first_schema(sessions.place.database)
+        to_first_schema(sessions.place.database)
         sessions.place.tally.take()
     with SessionLedger.open(settings) as sessions, sessions.place.database.read() as connection:
         found = counts.kept(connection, sessions.place.root_id)
         seen = counts.by_looking(connection, sessions.place.root_id)
     assert found == seen == {("sessions", ("active",)): 2, ("sessions", ("deleted",)): 1}
-
-
-def _to_first_schema(database: Database) -> None:
-    """What the second migration has made is taken back."""
-    with database.engine.begin() as connection:
-        for statement in (
-            "DROP TABLE coatcheck_count",
-            "DROP INDEX coatcheck_session_live",
-            "ALTER TABLE coatcheck_sweep DROP COLUMN trash_bytes",
-        ):
-            connection.execute(text(statement))
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        config.attributes["version_table"] = VERSION_TABLE
-        command.stamp(config, "0001")

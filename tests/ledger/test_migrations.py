@@ -3,22 +3,26 @@
 import itertools
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import update
+from sqlalchemy import Connection, event, inspect, update
 from sqlmodel import SQLModel
 
 from ledger import LedgerDamaged, LedgerTooNew, SessionLedger, Settings
-from ledger.database import HEAD, MIGRATIONS, VERSION_TABLE, Database
+from ledger.database import HEAD, VERSION_TABLE, Database
 from ledger.models import EVENTS, SESSIONS, SWEEPS
 from tests.hostile.worlds import fork
+from tests.ledger.schemas import alembic_on, to_first_schema
 from tests.ledger.world import World, after_transactions, around
+from tests.ledgers import BOTH, Databases
 
 DAY_HOURS = 24
 
@@ -61,18 +65,41 @@ def _or_fail(act: Callable[[], None]) -> None:
         os._exit(1)
 
 
+def test_a_ledger_that_is_killed_as_it_is_made_is_no_half_ledger(settings: Settings) -> None:
+    def killed() -> None:
+        event.listen(SESSIONS, "after_create", lambda *_, **__: os._exit(9))
+        SessionLedger.open(settings)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(fork(killed), 0)[1]) == 9
+    assert names_in(file_of(settings)) == set()
+    with SessionLedger.open(settings) as sessions:
+        assert sessions.create().state == "active"
+
+
 def test_an_upgrade_that_is_killed_half_way_leaves_no_half_schema(settings: Settings) -> None:
+    with SessionLedger.open(settings) as sessions:
+        sessions.create()
+        to_first_schema(sessions.place.database)
+        sessions.place.tally.take()
+    before = names_in(file_of(settings))
+
     def killed() -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("alembic.op.create_index", lambda *_, **__: os._exit(9))
             SessionLedger.open(settings)
 
     assert os.waitstatus_to_exitcode(os.waitpid(fork(killed), 0)[1]) == 9
-    with sqlite3.connect(file_of(settings)) as connection:
-        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
-    connection.close()
+    assert names_in(file_of(settings)) == before
+    assert revision_in(file_of(settings)) == [("0001",)]
     with SessionLedger.open(settings) as sessions:
         assert sessions.create().state == "active"
+    assert names_in(file_of(settings)) > before
+
+
+def names_in(file: Path) -> set[str]:
+    """Of its tables and indexes."""
+    with closing(sqlite3.connect(file)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
 
 
 def test_an_empty_file_is_a_new_ledger(settings: Settings) -> None:
@@ -111,19 +138,63 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_as_it_is(
     assert not (settings.root / ".coatcheck").exists()
 
 
-def test_the_models_and_the_migrations_agree(ledger_url: str) -> None:
-    database = Database(Settings(ledger=ledger_url))
-    with database.engine.connect() as connection:
-        options = {"version_table": VERSION_TABLE, "compare_type": True}
-        context = MigrationContext.configure(connection, opts=options)
-        assert compare_metadata(context, SQLModel.metadata) == []
-    database.close()
+@pytest.fixture(params=BOTH)
+def two_new_ones(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
+    """The URLs of two databases with nothing in them, not even a schema."""
+    if request.param == "sqlite":
+        return [f"sqlite:///{tmp_path}/{name}.db" for name in ("one", "other")]
+    databases: Databases = request.getfixturevalue("databases")
+    return [databases.server.url(databases.new()) for _ in range(2)]
+
+
+def test_a_new_ledger_is_what_the_migrations_make_of_nothing(
+    two_new_ones: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def schema(url: str) -> dict[str, object]:
+        database = Database(Settings(ledger=url))
+        with database.engine.connect() as connection:
+            options = {"version_table": VERSION_TABLE, "compare_type": True}
+            context = MigrationContext.configure(connection, opts=options)
+            assert compare_metadata(context, SQLModel.metadata) == []
+            found = described(connection)
+        database.close()
+        return found
+
+    made = schema(two_new_ones[0])
+
+    def migrated(_: Database, connection: Connection) -> None:
+        command.upgrade(alembic_on(connection), "head")
+
+    monkeypatch.setattr(Database, "_make", migrated)
+    assert schema(two_new_ones[1]) == made
+    assert {"coatcheck_schema", "coatcheck_session", "coatcheck_count"} <= made.keys()
+
+
+def described(connection: Connection) -> dict[str, object]:
+    """All that can be told of each table; in which order its columns stand is no matter."""
+    looking = inspect(connection)
+
+    def told(of: object) -> str:
+        if isinstance(of, dict):
+            return str({key: told(of[key]) for key in sorted(of)})
+        return str(of)
+
+    def by_name(found: Iterable[Mapping[str, Any]]) -> list[str]:
+        return sorted(told(dict(each)) for each in found)
+
+    return {
+        name: (
+            by_name(looking.get_columns(name)),
+            looking.get_pk_constraint(name)["constrained_columns"],
+            by_name(looking.get_indexes(name)),
+            looking.get_unique_constraints(name),
+        )
+        for name in looking.get_table_names()
+    }
 
 
 def test_the_migrations_are_one_line_that_ends_at_the_head() -> None:
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
-    scripts = ScriptDirectory.from_config(config)
+    scripts = ScriptDirectory.from_config(alembic_on())
     assert scripts.get_heads() == [HEAD]
     assert scripts.get_bases() == ["0001"]
     assert [script.is_merge_point for script in scripts.walk_revisions()].count(True) == 0
