@@ -22,7 +22,7 @@ Points = dict[int, float]
 
 
 def measure(bench: Bench) -> Iterator[Row]:
-    sizes = sorted({bench.sized(size, least=100) for size in SIZES})
+    sizes = [bench.sized(size, least=50 * nth) for nth, size in enumerate(SIZES, 1)]
     lines: dict[str, Points] = {}
     for name, take in KINDS.items():
         lines[name] = {size: take(bench.place / name / str(size), size) for size in sizes}
