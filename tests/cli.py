@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import coatcheck
+from ledger import SessionLedger, Settings, system
 
 HOUSE = Path(coatcheck.__file__).parent
+ROOT = Path("data/temp")
+HOUR_US = 3_600_000_000
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,35 @@ def _logging_as_it_was() -> Iterator[None]:
         yield
     finally:
         root.handlers[:], root.level = handlers, level
+
+
+# What there is for the commands to find: below the default root of a test's own folder
+
+
+def a_root() -> None:
+    """One without a session, and its ledger."""
+    SessionLedger.open(Settings()).close()
+
+
+def session(age: float = 0, label: str = "order 17") -> str:
+    """A session with one file, last used `age` hours ago."""
+    at = system.now_us() - round(age * HOUR_US)
+    with SessionLedger.open(Settings()) as opened:
+        then = SessionLedger(opened.place, lambda: at)
+        with then.upload(None) as upload:
+            upload.open_file("photo.jpg")
+            upload.write(b"a photo")
+            record, _ = upload.commit(label)
+    path = ROOT / record.session_id
+    for each in (path / "photo.jpg", path):
+        os.utime(each, ns=(at * 1000, at * 1000))
+    return record.session_id
+
+
+def stray(name: str, age: float = 0) -> str:
+    at = system.now_us() - round(age * HOUR_US)
+    (ROOT / name).mkdir(parents=True)
+    (ROOT / name / "file").write_bytes(b"another program's")
+    for path in (ROOT / name / "file", ROOT / name):
+        os.utime(path, ns=(at * 1000, at * 1000))
+    return name
