@@ -366,8 +366,9 @@ class Sessions(RuleBasedStateMachine):
         name = self.pick(number)
         listed = False
         if name is not None and self.usable(name):
-            acts = [entry.session_id for entry in report.entries if entry.action != "keep"]
-            listed = name in acts
+            # By its place: of the same name there may be something in the trash that is due.
+            acts = [entry.path for entry in report.entries if entry.action != "keep"]
+            listed = f"{self.sessions.place.root.path}/{name}" in acts
             self.sessions.touch(name)
             self.used_now(name)
         self.beats()
