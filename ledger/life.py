@@ -138,7 +138,7 @@ def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
     if not is_session_id(session_id):
         raise SessionNotFound(session_id)
     for _ in range(_TRIES):
-        if touched := place.touches.touch(place.database, place.root_id, session_id, now):
+        if touched := place.touches.write(place.database, (place.root_id, session_id, now)):
             return touched
         row = _found(place, session_id, now, by)
         if row.state in ENDED:
@@ -309,20 +309,19 @@ def _delete_present(
     entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
     inode = place.inode_of(row.session_id) or row.inode
     values = {"remover": str(by), "trash": entry, "inode": inode}
-    with place.database.write() as connection:
-        before = queries.record_of(connection, place.root_id, row.session_id)
-        if before is None or before.state != row.state:
-            return False, None
-        removing = states.move(connection, Move(before, State.REMOVING, by, "deleted", values), now)
-    if removing is None:
+    begin = Move(row, State.REMOVING, by, "deleted", values, any_version=True, at=now)
+    begun = place.deletions.write(place.database, begin)
+    if begun is None:
         return False, None
+    before, removing = begun
     try:
         _into_trash(place, row.session_id, before.trash, entry)
     except OSError as error:
         why = f"it could not be moved into the trash: {error.strerror}"
         _move(place, _undone(removing, before, by, why), clock())
         raise
-    if _move(place, Move(removing, State.DELETED, by, "deleted"), clock()):
+    end = Move(removing, State.DELETED, by, "deleted", at=clock())
+    if place.deletions.write(place.database, end) is not None:
         return True, entry
     return _after_a_lost_end(place, removing, entry)
 

@@ -56,6 +56,11 @@ class Move:
     why: str
     values: dict[str, Any] = field(default_factory=dict)
     any_version: bool = False
+    at: int = 0  # when; 0: when all that it is carried out with are
+
+
+Moved = tuple[Record, Record]
+"""A session as it was, and as it is after its move."""
 
 
 def move(connection: Connection, wanted: Move, now: int) -> Record | None:
@@ -65,6 +70,24 @@ def move(connection: Connection, wanted: Move, now: int) -> Record | None:
 
 def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int, Record]:
     """Carries out those moves whose session is still as its record says; those, by their key."""
+    return {pk: after for pk, (_, after) in _moved(connection, wanted, now).items()}
+
+
+def carry_out(connection: Connection, wanted: Sequence[Move]) -> list[Moved | None]:
+    """Carries them out one after the other, as far as they are of one session; each bears its time.
+    None for a race that was lost."""
+    told: list[Moved | None] = [None] * len(wanted)
+    left = dict(enumerate(wanted))
+    while left:
+        first = {want.record.pk: number for number, want in reversed(left.items())}
+        moved = _moved(connection, [left[number] for number in sorted(first.values())], 0)
+        for pk, number in first.items():
+            told[number] = moved.get(pk)
+            del left[number]
+    return told
+
+
+def _moved(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int, Moved]:
     if not wanted:
         return {}
     root_id = wanted[0].record.root_id
@@ -78,12 +101,12 @@ def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[i
         if found is None or found.state != want.record.state:
             continue
         if want.any_version or found.version == want.record.version:
-            moved.append((want, _after(found, want, now)))
+            moved.append((want, _after(found, want, want.at or now)))
     if moved:
         bulk.execute(connection, _UPDATE, [_parameters(record) for _, record in moved])
-        bulk.execute(connection, _EVENT, [_event(*pair, now) for pair in moved])
+        bulk.execute(connection, _EVENT, [_event(*pair, pair[0].at or now) for pair in moved])
         counts.add(connection, root_id, _counted(want for want, _ in moved))
-    return {record.pk: record for _, record in moved}
+    return {record.pk: (standing[record.pk], record) for _, record in moved}
 
 
 def _counted(moved: Iterable[Move]) -> Counter[Key]:
@@ -278,12 +301,20 @@ def touch(connection: Connection, root_id: str, session_id: str, now: int) -> Re
     return Record(*row) if row else None
 
 
-def touch_all(
-    connection: Connection, root_id: str, ids: Sequence[str], now: int
-) -> dict[str, Record]:
-    """Touches those of the sessions that are active; those, by their id."""
-    values = {"its_root": root_id, "its_ids": ids, "now": now}
-    return {row.session_id: Record(*row) for row in connection.execute(_TOUCH_ALL, values).all()}
+Touch = tuple[str, str, int]
+"""A root, a session of it, and when it is touched."""
+
+
+def touch_all(connection: Connection, wanted: Sequence[Touch]) -> list[Record | None]:
+    """Touches those sessions of one root that are active; None for each that is not."""
+    if len(wanted) == 1:
+        return [touch(connection, *wanted[0])]
+    ids = [session_id for _, session_id, _ in wanted]
+    now = max(now for _, _, now in wanted)
+    values = {"its_root": wanted[0][0], "its_ids": ids, "now": now}
+    found = connection.execute(_TOUCH_ALL, values).all()
+    touched = {row.session_id: Record(*row) for row in found}
+    return [touched.get(session_id) for session_id in ids]
 
 
 def heal(connection: Connection, record: Record, at: int, size: int, files: int) -> bool:

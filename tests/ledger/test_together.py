@@ -1,4 +1,4 @@
-"""Touches that come at once share a commit, and none is answered before it."""
+"""Touches, and DELETEs, that come at once share a commit, and none is answered before it."""
 
 import sqlite3
 import threading
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from ledger import LedgerUnavailable, SessionEnded
+from ledger import LedgerUnavailable, SessionEnded, State, counts, states
 from ledger.database import Database
-from ledger.touches import Touches
+from ledger.models import Actor, Record
+from ledger.states import Move
+from ledger.together import Together
 from tests.ledger.world import World
 from tests.web.services import wait_for
 
@@ -35,25 +37,28 @@ def counted_writes(world: World, before: Callable[[int], None]) -> Iterator[list
 
 
 class Crowd:
-    """Touches at once, of which the first holds the others up until all of them wait."""
+    """Touches or DELETEs at once, of which the first holds the others up until all wait."""
 
-    def __init__(self, world: World, ids: list[str]) -> None:
-        self.world, self.ids = world, ids
+    def __init__(self, world: World, ids: list[str], *, delete: bool = False) -> None:
+        self.world, self.ids, self.deletes = world, ids, delete
         self.outcomes: list[object] = []
 
     def hold_up(self, write: int) -> None:
-        touches = self.world.sessions.place.touches
+        place = self.world.sessions.place
+        waiting: Together[Any, Any] = place.deletions if self.deletes else place.touches
         if write == 0:
-            wait_for(lambda: len(touches._waiting) == len(self.ids))
+            wait_for(lambda: len(waiting._waiting) == len(self.ids))
 
-    def touch(self, session_id: str) -> None:
+    def act(self, session_id: str) -> None:
+        sessions = self.world.sessions
         try:
-            self.outcomes.append(self.world.sessions.touch(session_id).id)
+            done = sessions.delete_session if self.deletes else lambda its: sessions.touch(its).id
+            self.outcomes.append(done(session_id))
         except Exception as error:
             self.outcomes.append(error)
 
     def run(self) -> None:
-        threads = [threading.Thread(target=self.touch, args=(name,)) for name in self.ids]
+        threads = [threading.Thread(target=self.act, args=(name,)) for name in self.ids]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -137,7 +142,7 @@ def test_who_is_interrupted_while_it_waits_holds_nobody_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, name = world.sessions.place, world.create()
-    touches = Touches()
+    touches = Together(states.touch_all)
     held, go_on = threading.Event(), threading.Event()
 
     def hold(write: int) -> None:
@@ -146,7 +151,7 @@ def test_who_is_interrupted_while_it_waits_holds_nobody_up(
             assert go_on.wait(20)
 
     def touch() -> object:
-        return touches.touch(place.database, place.root_id, name, world.clock())
+        return touches.write(place.database, (place.root_id, name, world.clock()))
 
     def interrupted(self: threading.Event, timeout: float | None = None) -> bool:
         raise _Interrupted
@@ -182,3 +187,66 @@ def test_a_touch_reads_one_row_however_many_are_active(world: World) -> None:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
     [plan] = rows
     assert "coatcheck_session_by_id (root_id=? AND session_id=?)" in str(plan)
+
+
+# DELETEs
+
+
+def test_deletes_that_wait_together_share_their_transactions(world: World) -> None:
+    ids = [world.create(files={"a.txt": b"a"}) for _ in range(MANY)]
+    crowd = Crowd(world, ids, delete=True)
+    with counted_writes(world, crowd.hold_up) as writes:
+        crowd.run()
+    assert crowd.outcomes == [True] * MANY
+    assert len(writes) <= 1 + MANY  # all began in one, and ended as they were set aside
+    assert world.standing() == set()
+    for name in ids:
+        life = [(event.from_state, event.to_state) for event in world.events(name)]
+        assert life == [(None, "active"), ("active", "removing"), ("removing", "deleted")]
+    assert world.sessions.sweep().failures == []
+    assert world.sessions.report().settled
+
+
+def test_of_several_that_delete_one_session_together_one_has_done_it(world: World) -> None:
+    name, other = world.create(), world.create()
+    crowd = Crowd(world, [name, name, other, name], delete=True)
+    with counted_writes(world, crowd.hold_up):
+        crowd.run()
+    assert sorted(map(str, crowd.outcomes)) == ["False", "False", "True", "True"]
+    assert (world.state(name), world.state(other)) == ("deleted", "deleted")
+    world.reopen()
+    assert world.in_trash() == []
+    with world.sessions.place.database.read() as connection:
+        kept = counts.kept(connection, world.sessions.place.root_id)
+    assert kept["deletions", ()] == 2
+
+
+def test_moves_of_one_session_are_carried_out_one_after_the_other(world: World) -> None:
+    first, second = world.known(world.create()), world.known(world.create())
+    by, at = Actor.API, world.clock()
+
+    def begin(record: Record, trash: str) -> Move:
+        values = {"remover": str(by), "trash": trash}
+        return Move(record, State.REMOVING, by, "deleted", values, any_version=True, at=at)
+
+    with world.sessions.place.database.write() as connection:
+        wanted = [begin(first, "a"), begin(second, "b"), begin(first, "c")]
+        told = states.carry_out(connection, wanted)
+    assert told[0] is not None
+    assert told[1] is not None
+    assert told[2] is None  # it was not active any more
+    removing = told[0][1]
+    with world.sessions.place.database.write() as connection:
+        taken, ended, again = states.carry_out(
+            connection,
+            [
+                begin(removing, "d"),  # another DELETE takes it over
+                Move(removing, State.DELETED, by, "deleted", at=at),
+                Move(told[1][1], State.DELETED, by, "deleted", at=at + 1),
+            ],
+        )
+    assert taken is not None
+    assert (taken[0].trash, taken[1].trash) == ("a", "d")
+    assert ended is None
+    assert again is not None
+    assert again[1].ended_at == at + 1
