@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.schema import CreateTable
 
 from ledger import postgresql, system
 from ledger.errors import (
@@ -42,7 +43,7 @@ from ledger.errors import (
     LedgerUnavailable,
     UsageError,
 )
-from ledger.models import TABLES, UnsoundRow
+from ledger.models import UnsoundRow, creation
 from ledger.settings import Settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -297,8 +298,8 @@ class Database:
 
     def _make(self, connection: Connection) -> None:
         """A new ledger: what the migrations would make of nothing, without loading them."""
-        TABLES[0].metadata.create_all(connection, tables=TABLES, checkfirst=False)
-        _VERSION.create(connection, checkfirst=False)
+        for statement in (*creation(), CreateTable(_VERSION)):
+            connection.execute(statement)
         connection.execute(_VERSION.insert().values(version_num=HEAD))
 
     def _upgrade(self, connection: Connection, revision: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
+from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
 from sqlmodel import Field, SQLModel
 
 
@@ -180,7 +182,14 @@ SESSIONS = _table(SessionRow)
 EVENTS = _table(EventRow)
 SWEEPS = _table(SweepRow)
 COUNTS = _table(CountRow)
-TABLES = (ROOTS, SESSIONS, EVENTS, SWEEPS, COUNTS)
+
+
+def creation() -> Iterator[ExecutableDDLElement]:
+    """What makes the tables of nothing, in this order: by it SQLite chooses between two indexes."""
+    for model in (RootRow, SessionRow, EventRow, SweepRow, CountRow):
+        yield CreateTable(_table(model))
+        indexes: tuple[Index, ...] = getattr(model, "__table_args__", ())
+        yield from map(CreateIndex, indexes)
 
 
 class UnsoundRow(Exception):

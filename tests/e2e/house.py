@@ -83,6 +83,14 @@ class House:
         """The session's files on the disk, with their sizes."""
         return {path.name: path.stat().st_size for path in (self.root / session_id).iterdir()}
 
+    def connections(self) -> int:
+        """How many clients are connected to it, as its kernel sees them."""
+        port = int(self.url.rpartition(":")[2])
+        lines = Path(f"/proc/{self.process.running.pid}/net/tcp").read_text().splitlines()[1:]
+        return sum(
+            line.split()[1].endswith(f":{port:04X}") and line.split()[3] == "01" for line in lines
+        )
+
     @contextmanager
     def gate(self, name: str, wanted: bool = True) -> Iterator[None]:
         mark = self.process.folder / name

@@ -120,7 +120,9 @@ async def test_leaving_while_the_session_is_made_leaves_none(page: Page, house: 
     with house.gate(HOLD_COMMITS):
         await page.evaluate("session.upload(new File(['x'], 'a')).catch(() => {}), null")
         await until(lambda: list(incoming.iterdir()))
+        connected = house.connections()
         await page.goto("about:blank")
+        await until(lambda: house.connections() < connected)
     await until(lambda: "POST /api/v1/upload 499" in house.process.log)
     assert not house.standing() - before
 
