@@ -16,7 +16,7 @@ from ledger.models import State
 from tests.hostile import racing
 from tests.hostile.racing import BASE, Ground, Racer, Racers, Told, one_by_one
 
-A_FEW, MANY = (2, 12), (100, 40)  # rounds, and sessions in each
+A_FEW, MANY = (2, 12), (50, 40)  # rounds, and sessions in each
 
 ACTS: dict[str, Racer] = {
     "sweep": racing.sweep,
