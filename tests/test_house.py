@@ -63,9 +63,6 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(HOUSE))
 
 
-every_source = pytest.mark.parametrize("path", SOURCES, ids=name_of)
-
-
 # -- What a source says
 
 
@@ -148,27 +145,27 @@ def test_the_scan_reads_the_sources() -> None:
 # -- What holds
 
 
-@every_source
-def test_only_removal_unlinks_and_only_moves_renames(path: Path) -> None:
-    found = [(kind, line) for kind, line in changes_of_names(tree_of(path))]
-    if name_of(path) in MAY_REMOVE:
-        found = [(kind, line) for kind, line in found if kind != "remove"]
-    if name_of(path) in MAY_RENAME:
-        found = [(kind, line) for kind, line in found if kind != "rename"]
-    assert found == []
+def test_only_removal_unlinks_and_only_moves_renames() -> None:
+    for path in SOURCES:
+        found = [(kind, line) for kind, line in changes_of_names(tree_of(path))]
+        if name_of(path) in MAY_REMOVE:
+            found = [(kind, line) for kind, line in found if kind != "remove"]
+        if name_of(path) in MAY_RENAME:
+            found = [(kind, line) for kind, line in found if kind != "rename"]
+        assert found == [], path
 
 
-@every_source
-def test_imports_point_one_way(path: Path) -> None:
-    own = path.relative_to(HOUSE).parts[0].removesuffix(".py")
-    tops = {name.split(".")[0] for name in imported(tree_of(path))}
-    assert tops & MAY_IMPORT.keys() - {own} <= MAY_IMPORT[own]
+def test_imports_point_one_way() -> None:
+    for path in SOURCES:
+        own = path.relative_to(HOUSE).parts[0].removesuffix(".py")
+        tops = {name.split(".")[0] for name in imported(tree_of(path))}
+        assert tops & MAY_IMPORT.keys() - {own} <= MAY_IMPORT[own], path
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if "tui/" in name_of(p)], ids=name_of)
-def test_of_the_service_the_dashboard_knows_the_client_alone(path: Path) -> None:
-    of_web = {name for name in imported(tree_of(path)) if name.split(".")[0] == "web"}
-    assert all(name.startswith(("web.client", "web.asking")) for name in of_web)
+def test_of_the_service_the_dashboard_knows_the_client_alone() -> None:
+    for path in (path for path in SOURCES if "tui/" in name_of(path)):
+        of_web = {name for name in imported(tree_of(path)) if name.split(".")[0] == "web"}
+        assert all(name.startswith(("web.client", "web.asking")) for name in of_web), path
 
 
 FOR_SERVICES = {"fastapi", "starlette", "uvicorn"}
@@ -214,14 +211,17 @@ def test_a_report_on_a_new_ledger_needs_neither_the_service_nor_the_migrations(
     assert {"httpx", "fastapi", "textual", "alembic"}.isdisjoint(loaded)
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if "ledger" in name_of(p)], ids=name_of)
-def test_within_the_ledger_a_file_imports_only_what_stands_below_it(path: Path) -> None:
-    own = path.relative_to(HOUSE / "ledger").parts[0].removesuffix(".py")
-    assert own in ORDER, f"give ledger/{own}.py its place in ORDER"
-    below = ORDER[ORDER.index(own) + 1 :]
-    named = {name.split(".")[1] for name in imported(tree_of(path)) if name.startswith("ledger.")}
-    siblings = {name for name in named if name in ORDER or (HOUSE / f"ledger/{name}.py").exists()}
-    assert siblings - {own} <= set(below)
+def test_within_the_ledger_a_file_imports_only_what_stands_below_it() -> None:
+    for path in (path for path in SOURCES if "ledger" in name_of(path)):
+        own = path.relative_to(HOUSE / "ledger").parts[0].removesuffix(".py")
+        assert own in ORDER, f"give ledger/{own}.py its place in ORDER"
+        below = ORDER[ORDER.index(own) + 1 :]
+        names = {name for name in imported(tree_of(path)) if name.startswith("ledger.")}
+        named = {name.split(".")[1] for name in names}
+        siblings = {
+            each for each in named if each in ORDER or (HOUSE / f"ledger/{each}.py").exists()
+        }
+        assert siblings - {own} <= set(below), path
 
 
 @pytest.mark.skipif(not (HOUSE / "ledger/plan.py").exists(), reason="there is no plan yet")

@@ -180,6 +180,7 @@ async def test_a_file_on_its_way_is_cancelled_and_a_refused_one_says_why(
         await expect(page.locator("#list li")).to_have_count(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", DESK), ("dark", PHONE)])
 async def test_everybody_can_use_it(
     context: BrowserContext,

@@ -404,3 +404,15 @@ OPERATIONS: list[type[Operation]] = [
     ),
     *(Open, Adopt, AdoptAnew),
 ]
+# Of each kind of step one; the others are hit before a change lands.
+EVERY_DAY = {
+    CreateWithFiles,
+    Upload,
+    Claim,
+    Delete,
+    Restore,
+    Sweep,
+    SweepInTwoThreads,
+    SweepUsed,
+    Adopt,
+}

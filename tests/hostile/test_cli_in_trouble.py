@@ -11,6 +11,7 @@ import pytest
 
 import coatcheck
 from ledger import SessionLedger
+from tests.everyday import every_day
 from tests.hostile import blows, tracing
 from tests.hostile.blows import Fail, Points, Told, walk
 from tests.hostile.operations import Create, OnOne, Sweep
@@ -152,13 +153,13 @@ def at_system_calls(kind: type[Command], stage: Stage, every: int) -> None:
         speaks(operation, stage, told, " ".join(options))
 
 
-@every_command
+@every_day({ClaimCommand, SweepCommand}, COMMANDS, ids=lambda kind: kind.__name__)
 def test_refused_anywhere_it_says_so_in_a_sentence(kind: type[Command], stage: Stage) -> None:
     at_its_own_points(kind, stage, every=200)
 
 
 @needs_strace
-@pytest.mark.parametrize("kind", [ClaimCommand, DeleteCommand, SweepCommand])
+@every_day({SweepCommand}, [ClaimCommand, DeleteCommand, SweepCommand])
 def test_refused_by_the_system_it_says_so_in_a_sentence(kind: type[Command], stage: Stage) -> None:
     at_system_calls(kind, stage, every=120)
 

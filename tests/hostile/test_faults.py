@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from ledger import SessionLedger, State, moves, removal
+from tests.everyday import every_day
 from tests.hostile import blows, tracing
 from tests.hostile.blows import Fail, Points, Told, doing, walk
 from tests.hostile.operations import (
+    EVERY_DAY,
     OPERATIONS,
     Claim,
     CreateWithFiles,
@@ -29,6 +31,7 @@ from tests.hostile.tracing import needs_strace, refused
 SEED = 20
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EMFILE, errno.EROFS)
 every_operation = pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.__name__)
+some_every_day = every_day(EVERY_DAY, OPERATIONS, ids=lambda kind: kind.__name__)
 
 
 def refuse(operation: Operation, stage: Stage, hit: Callable[[], Told], what: str) -> Told:
@@ -94,20 +97,20 @@ def told_of(operation: Operation, stage: Stage) -> blows.Act:
 looking = pytest.mark.parametrize("looks", [False, True], ids=["changing", "looking"])
 
 
-@every_operation
+@some_every_day
 def test_refused_at_its_own_points_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:
     at_its_own_points(kind, stage, every=90, looks=False)
 
 
-@pytest.mark.parametrize("kind", [Claim, Delete, Sweep, Upload])
+@every_day({Claim, Sweep}, [Claim, Delete, Sweep, Upload])
 def test_refused_a_look_it_loses_nothing_and_says_so(kind: type[Operation], stage: Stage) -> None:
     at_its_own_points(kind, stage, every=150, looks=True)
 
 
 @needs_strace
-@pytest.mark.parametrize("kind", [Claim, CreateWithFiles, Delete, Restore, Sweep, Upload])
+@every_day({Claim, Sweep}, [Claim, CreateWithFiles, Delete, Restore, Sweep, Upload])
 def test_refused_by_the_system_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:

@@ -4,15 +4,17 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.everyday import every_day
 from tests.hostile import blows, tracing
 from tests.hostile.blows import Kill, Points, Told, walk
-from tests.hostile.operations import OPERATIONS
+from tests.hostile.operations import EVERY_DAY, OPERATIONS
 from tests.hostile.scenario import Operation, Stage
 from tests.hostile.tracing import killed, needs_strace
 
 SEED = 20
 
 every_operation = pytest.mark.parametrize("kind", OPERATIONS, ids=lambda kind: kind.__name__)
+some_every_day = every_day(EVERY_DAY, OPERATIONS, ids=lambda kind: kind.__name__)
 
 
 def kill_at_each_point(
@@ -55,7 +57,7 @@ def at_system_calls(kind: type[Operation], stage: Stage, every: int) -> None:
     print(f"{kind.__name__}: {count} system calls to be killed at, 1 of {every} tried")
 
 
-@every_operation
+@some_every_day
 def test_killed_at_its_own_points_it_leaves_nothing_lost(
     kind: type[Operation], stage: Stage
 ) -> None:
@@ -63,7 +65,7 @@ def test_killed_at_its_own_points_it_leaves_nothing_lost(
 
 
 @needs_strace
-@every_operation
+@some_every_day
 def test_killed_at_system_calls_it_leaves_nothing_lost(kind: type[Operation], stage: Stage) -> None:
     at_system_calls(kind, stage, every=120)
 

@@ -22,8 +22,9 @@ import pytest
 from ledger import SessionLedger, removal, system
 from ledger.plan import TICK_US
 from ledger.removal import Removed
+from tests.everyday import every_day
 from tests.hostile import blows, operations, tracing
-from tests.hostile.operations import OPERATIONS
+from tests.hostile.operations import EVERY_DAY, OPERATIONS
 from tests.hostile.scenario import GONE, UNKNOWN, Expected, Judge, Operation, Said, Stage
 from tests.hostile.tracing import Call, needs_strace
 
@@ -349,17 +350,15 @@ def cut_everywhere(kind: type[Operation], stage: Stage, most: int) -> None:
 
 # What these do is synced, as the traces above show: nothing of it can be lost.
 SYNCED = {operations.Claim, operations.Open, operations.Adopt, operations.AdoptAnew}
-every_operation = pytest.mark.parametrize(
-    "kind", [kind for kind in OPERATIONS if kind not in SYNCED], ids=lambda kind: kind.__name__
-)
+WITH_TAILS = [kind for kind in OPERATIONS if kind not in SYNCED]
 
 
-@every_operation
+@every_day(EVERY_DAY, WITH_TAILS, ids=lambda kind: kind.__name__)
 def test_any_lost_tail_is_finished_or_taken_back(kind: type[Operation], stage: Stage) -> None:
     cut_everywhere(kind, stage, most=2)
 
 
 @pytest.mark.torture
-@every_operation
+@pytest.mark.parametrize("kind", WITH_TAILS, ids=lambda kind: kind.__name__)
 def test_every_lost_tail_is_finished_or_taken_back(kind: type[Operation], stage: Stage) -> None:
     cut_everywhere(kind, stage, most=600)

@@ -86,6 +86,18 @@ ON_A_SERVER_TOO = {
 }
 
 
+# Of each kind of race one; the others are run before a change lands.
+EVERY_DAY = {
+    ("sweep", "touch"),
+    ("sweep", "write"),
+    ("sweep", "claim", "delete", "touch"),
+    (UNLOCKED, UNLOCKED),
+    (UNLOCKED, UNLOCKED, "delete"),
+    ("claim", "upload"),
+    ("restore", "delete", "sweep"),
+}
+
+
 def on_both(races: list[Race], *, torture: bool = False) -> pytest.MarkDecorator:
     """Each race on each ledger; what takes too long for every day is marked so."""
     cases = [
@@ -94,7 +106,8 @@ def on_both(races: list[Race], *, torture: bool = False) -> pytest.MarkDecorator
             race,
             id=f"{kind}: {' x '.join(race)}",
             marks=[
-                *([pytest.mark.postgresql, pytest.mark.slow] if kind == "postgresql" else []),
+                *([pytest.mark.postgresql] if kind == "postgresql" else []),
+                *([] if kind == "sqlite" and race in EVERY_DAY else [pytest.mark.slow]),
                 *([pytest.mark.torture] if torture or not is_for_every_day(kind, race) else []),
             ],
         )

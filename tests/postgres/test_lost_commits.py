@@ -95,16 +95,18 @@ def all_is_well(world: World, bystander: str) -> None:
     assert findings(world.sessions.report()).keys() <= {"live", "waiting"}
 
 
-def for_every_day(chosen: set[str]) -> list[Any]:
+def for_every_day(chosen: set[str], *, slow: set[str]) -> list[Any]:
     """All operations; those that are not chosen take too long for every day."""
+    longer = {
+        name: pytest.mark.slow if name in slow else pytest.mark.torture for name in OPERATIONS
+    }
     return [
-        name if name in chosen else pytest.param(name, marks=pytest.mark.torture)
-        for name in OPERATIONS
+        name if name in chosen else pytest.param(name, marks=longer[name]) for name in OPERATIONS
     ]
 
 
 @pytest.mark.parametrize("cut", Cut)
-@pytest.mark.parametrize("name", for_every_day({"claim", "delete", "sweep"}))
+@pytest.mark.parametrize("name", for_every_day({"sweep"}, slow={"claim", "delete"}))
 def test_a_connection_lost_about_any_commit_loses_nothing_and_the_operation_may_be_repeated(
     name: str, cut: Cut, far_world: World, proxy: Proxy
 ) -> None:
@@ -133,7 +135,7 @@ def test_a_connection_lost_about_any_commit_loses_nothing_and_the_operation_may_
 
 
 @pytest.mark.parametrize("cut", [Cut.BEFORE, Cut.ANSWERED])
-@pytest.mark.parametrize("name", for_every_day({"claim"}))
+@pytest.mark.parametrize("name", for_every_day(set(), slow={"claim"}))
 def test_a_server_that_stays_away_about_any_commit_is_waited_for_and_nothing_is_lost(
     name: str, cut: Cut, far_world: World, proxy: Proxy
 ) -> None:

@@ -53,7 +53,7 @@ def read(place: Path) -> str:
     return place.read_text()
 
 
-@pytest.mark.parametrize("ending", ["json", "csv"])
+@pytest.mark.parametrize("ending", ["json", pytest.param("csv", marks=pytest.mark.slow)])
 async def test_the_report_is_saved_and_no_file_is_written_over(
     local: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:

@@ -197,6 +197,7 @@ async def test_home_and_end_go_to_the_first_and_the_last(world: World) -> None:
         await until(pilot, lambda: under_cursor(app) == "order 249")
 
 
+@pytest.mark.slow
 async def test_everything_can_be_scrolled_through_by_a_service_as_well(world: World) -> None:
     for number in range(450):
         world.create(f"order {number}")

@@ -16,7 +16,10 @@ from ledger.health import Health
 from tui.app import Dashboard
 
 SIZES = [(80, 24), (140, 40)]
-WIDE = {"sessions", "orphans"}
+EVERY_DAY = {
+    ("sessions", 140),
+    *((name, 80) for name in ("sessions", "session", "orphans", "dry-run", "help")),
+}
 Before = Callable[[Pilot[int]], Awaitable[None]]
 
 
@@ -29,10 +32,10 @@ def source(built_scene: Path, tmp_path: Path) -> Iterator[scene.SceneSource]:
 
 
 def looks_and_sizes() -> Iterator[Any]:
-    """Each look at each size; how most lie on a wide page takes its time."""
+    """Each look at each size."""
     for name in LOOKS:
         for size in SIZES:
-            marks = [] if name in WIDE or size == SIZES[0] else [pytest.mark.slow]
+            marks = [] if (name, size[0]) in EVERY_DAY else [pytest.mark.slow]
             yield pytest.param(name, size, id=f"{name}-{size[0]}x{size[1]}", marks=marks)
 
 
@@ -66,6 +69,7 @@ def test_without_colour(
     assert snap_compare(Dashboard(source), terminal_size=(80, 24), run_before=before)
 
 
+@pytest.mark.slow
 def test_read_only(source: scene.SceneSource, snap_compare: Any) -> None:
     before = leading_to("dry-run")
     app = Dashboard(source, read_only=True)
@@ -78,6 +82,7 @@ WRONG = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 def test_something_is_wrong(
     source: scene.SceneSource,

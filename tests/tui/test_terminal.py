@@ -178,6 +178,7 @@ def _take_terminal(fd: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSCTTY, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignore_hangup", [False, True], ids=["a shell's", "under nohup"])
 def test_a_closed_terminal_ends_it_cleanly(tmp_path: Path, ignore_hangup: bool) -> None:
     terminal = Terminal(tmp_path, ignore_hangup=ignore_hangup)

@@ -94,6 +94,7 @@ async def test_a_service_that_is_away_is_named_in_words_and_tried_until_it_comes
             await until_shown(pilot, "✔ service", "There are no sessions.")
 
 
+@pytest.mark.slow
 async def test_what_was_seen_last_stays_while_the_service_is_away(stage: Stage) -> None:
     with SessionLedger.open(stage.settings) as sessions:
         sessions.create("order 17")

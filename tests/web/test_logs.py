@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger import Settings
@@ -30,6 +30,7 @@ def line_of(
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
+@settings(max_examples=30)
 @given(text=st.text())
 def test_nothing_that_is_logged_begins_another_line(form: str, text: str) -> None:
     line = line_of("%s", text, form=form)
@@ -85,6 +86,7 @@ def logged(process: Process, request: pytest.FixtureRequest) -> Process:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logged", ["text", "json"], indirect=True)
 def test_every_line_of_a_service_tells_of_the_session_that_it_concerns(
     logged: Process, tmp_path: Path

@@ -236,6 +236,7 @@ def test_what_stands_in_the_document_cannot_write_html(document: dict[str, Any])
     assert "<script" not in page(hostile)
 
 
+@pytest.mark.slow
 def test_every_command_line_of_the_manual_can_be_typed(served: Service, tmp_path: Path) -> None:
     text = served.http.get("/docs").text
     found = re.findall(r"<h4>On the command line</h4><pre[^>]*>(.*?)</pre>", text, re.DOTALL)

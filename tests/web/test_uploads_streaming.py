@@ -243,7 +243,7 @@ def test_a_reset_connection_leaves_nothing(serve: Serve) -> None:
 # Clients that stand still
 
 
-@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("chunked", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_body_that_stands_still_is_ended_with_408_and_leaves_nothing(
     serve: Serve, chunked: bool
 ) -> None:

@@ -33,6 +33,7 @@ def pids(process: Process) -> set[int]:
     return {int(pid) for pid in children}
 
 
+@pytest.mark.slow
 def test_all_answer_one_sweeps_at_a_time_and_who_is_killed_is_replaced(
     workers: Process, tmp_path: Path
 ) -> None:
