@@ -134,6 +134,8 @@ class Sweep:
         self._listing = Listing(place, order, now, clock)
         self._out = self._listing.out
         self._out.removed = order.progress.removed  # by a try that the full disk broke off
+        # Finished only among the others, as it could not be read at first: now it can be judged.
+        self._finished_late: list[str] = []
 
     @property
     def _now(self) -> int:
@@ -155,6 +157,8 @@ class Sweep:
         self._listing.expect()
         with closing(self._listing.names()) as batches:
             self._share(batches, self._act_on)
+        if self._finished_late and not self._recorded.is_cancelled():
+            self._act_on(list(self._finished_late))
         if not self._order.on_full_disk:
             pruning.prune(self._place, self._now)
         pruning.prune_reports(self._place, self._now)
@@ -336,6 +340,7 @@ class Sweep:
             return
         if verdict.action is Action.FINISH:
             self._finish(suspect, verdict)
+            self._finished_late.append(suspect.evidence.session_id)
             return
         self._listing.list(suspect.evidence, verdict)
         if verdict.action in _ON_ROWS and not self._act_on_row(suspect.evidence, verdict):
