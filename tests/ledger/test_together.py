@@ -16,6 +16,9 @@ from ledger.together import Together
 from tests.ledger.world import World
 from tests.web.services import wait_for
 
+# On a server nothing is shared: each writes by itself.
+pytestmark = pytest.mark.sqlite
+
 MANY = 16
 
 
