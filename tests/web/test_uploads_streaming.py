@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ledger import Finding, State, incoming
+from ledger import Finding, State, incoming, system
 from ledger import place as its_place
 from ledger.disk import Root
 from tests.ledger.world import around
@@ -304,6 +304,7 @@ def test_uploads_that_wait_for_a_locked_directory_keep_nobody_else_waiting(
     service = serve()
     session_id = service.create()
     monkeypatch.setitem(its_place._PATIENCE_S, True, 60.0)
+    refused = refused_of(monkeypatch)
     waiting = path_of(session_id, "files")
     with ExitStack() as stack:
         with service.sessions.place.hold(session_id, shared=False):
@@ -311,7 +312,7 @@ def test_uploads_that_wait_for_a_locked_directory_keep_nobody_else_waiting(
                 stack.enter_context(service.begun(post(length=len(body), to=waiting), body))
                 for body in [multipart(FILE)] * 60
             ]
-            wait_for(lambda: len(held_by(service, session_id)) >= 32)
+            wait_for(lambda: len(refused) >= 32)
             assert service.http.get("/healthz", timeout=10).status_code == 200
             assert service.http.get(path_of(session_id), timeout=10).status_code == 200
         answers = [answer_on(connection) for connection in connections]
@@ -332,20 +333,19 @@ def test_an_upload_into_a_directory_that_stays_locked_is_told_to_come_back(
     nothing_is_left(service, session_id)
 
 
-def held_by(service: Service, session_id: str) -> list[threading.Thread]:
-    """The threads that are about an upload's beginning."""
-    import sys
+def refused_of(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """The threads that asked for a shared lock in vain: they try again until they have it."""
+    refused: set[int] = set()
+    lock = system.lock_shared
 
-    frames = sys._current_frames()
-    found = []
-    for thread in threading.enumerate():
-        frame = frames.get(thread.ident or 0)
-        while frame is not None:
-            if frame.f_code.co_name == "_locked":
-                found.append(thread)
-                break
-            frame = frame.f_back
-    return found
+    def noticed(fd: int) -> bool:
+        if lock(fd):
+            return True
+        refused.add(threading.get_ident())
+        return False
+
+    monkeypatch.setattr(system, "lock_shared", noticed)
+    return refused
 
 
 def test_who_does_not_finish_a_requests_head_is_hung_up_on(
