@@ -298,7 +298,7 @@ class Database:
 
     def _make(self, connection: Connection) -> None:
         """A new ledger: what the migrations would make of nothing, without loading them."""
-        for statement in (*creation(), CreateTable(_VERSION)):
+        for statement in (*creation(connection.dialect.name), CreateTable(_VERSION)):
             connection.execute(statement)
         connection.execute(_VERSION.insert().values(version_num=HEAD))
 

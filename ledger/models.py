@@ -56,7 +56,7 @@ def _live_by_age() -> Index:
     """Finds the oldest live session, however many ended ones are older."""
     only = text("state = 'active'")
     of = ("root_id", "created_at")
-    return Index("coatcheck_session_live", *of, sqlite_where=only, postgresql_where=only)
+    return Index("coatcheck_session_live", *of, sqlite_where=only)
 
 
 class RootRow(SQLModel, table=True):
@@ -184,12 +184,16 @@ SWEEPS = _table(SweepRow)
 COUNTS = _table(CountRow)
 
 
-def creation() -> Iterator[ExecutableDDLElement]:
+def creation(dialect: str) -> Iterator[ExecutableDDLElement]:
     """What makes the tables of nothing, in this order: by it SQLite chooses between two indexes."""
     for model in (RootRow, SessionRow, EventRow, SweepRow, CountRow):
         yield CreateTable(_table(model))
         indexes: tuple[Index, ...] = getattr(model, "__table_args__", ())
-        yield from map(CreateIndex, indexes)
+        for index in indexes:
+            # Said of the one dialect that is in use: to name another one loads all of it.
+            only = index.dialect_options["sqlite"]["where"]
+            index.dialect_options[dialect]["where"] = only
+            yield CreateIndex(index)
 
 
 class UnsoundRow(Exception):
