@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, Insert, func, select
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
-from ledger import postgresql
+from ledger import bulk, postgresql
 from ledger.database import Database
 from ledger.errors import CoatcheckError, CommitUnknown
 from ledger.models import COUNTS, SESSIONS
@@ -48,7 +48,7 @@ def add(connection: Connection, root_id: str, counted: Mapping[Key, int]) -> Non
         if by
     ]
     if rows:
-        connection.execute(_upsert(connection.dialect.name), rows)
+        bulk.execute(connection, _upsert(connection.dialect.name), rows)
 
 
 @cache

@@ -60,6 +60,7 @@ TIMEOUT_S = 5.0
 
 _LEAST_LOG_PAGES, _MOST_LOG_PAGES = 64, 1000  # of 4 KiB; SQLite's own is 1000
 _OPENING_BYTES = 1 << 16
+_SYNC = "NORMAL"  # a power cut may lose the last transactions, never the ledger
 _NO_TEXT = "Could not decode"
 # The last two: the schema is of this version, and yet it lacks what this version has.
 _DAMAGED = (
@@ -118,7 +119,7 @@ class Database:
         """
         with self._speaking_plainly(), self._turn(), self._connected(self.engine) as connection:
             if self.is_sqlite:
-                connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                _sync(connection, "FULL" if durable else _SYNC)
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
                 self._check_still_there()
                 yield connection
@@ -321,6 +322,13 @@ class Database:
         command.upgrade(config, "head")
 
 
+def _sync(connection: Connection, how: str) -> None:
+    """Asked for only where the connection's last transaction was written otherwise."""
+    if connection.info.get("synchronous", _SYNC) != how:
+        connection.exec_driver_sql(f"PRAGMA synchronous={how}")
+        connection.info["synchronous"] = how
+
+
 def _parsed(url: str) -> URL:
     try:
         return make_url(url)
@@ -361,7 +369,7 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
 def _configure_sqlite(log_pages: int, connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin where we say, and as what we say
     _log_ahead(connection)
-    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA synchronous={_SYNC}")
     connection.execute(f"PRAGMA wal_autocheckpoint={log_pages}")
     connection.execute("PRAGMA journal_size_limit=67108864")
 

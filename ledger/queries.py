@@ -11,6 +11,7 @@ from sqlalchemy import (
     Float,
     Row,
     Select,
+    bindparam,
     cast,
     false,
     func,
@@ -37,11 +38,18 @@ def record_of(connection: Connection, root_id: str, session_id: str) -> Record |
 def records_of(connection: Connection, root_id: str, ids: Iterable[str]) -> dict[str, Record]:
     """The rows of those ids that have one, by id."""
     asked = list(ids)
-    query = select(SESSIONS).where(_COLUMNS.root_id == root_id, _COLUMNS.session_id.in_(asked))
-    found = {row.session_id: Record(*row) for row in connection.execute(query).all()}
+    rows = connection.execute(_RECORDS, {"its_root": root_id, "its_ids": asked}).all()
+    found = {row.session_id: Record(*row) for row in rows}
     if not found.keys() <= set(asked):
         raise UnsoundRow("the index of the sessions names other rows than it should")
     return found
+
+
+# Made once: making it anew takes as long as asking.
+_RECORDS = select(SESSIONS).where(
+    _COLUMNS.root_id == bindparam("its_root"),
+    _COLUMNS.session_id.in_(bindparam("its_ids", expanding=True)),
+)
 
 
 def is_elsewhere(connection: Connection, root_id: str, session_id: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, select, update
+from sqlalchemy import Connection, Select, bindparam, case, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from ledger import bulk, counts, postgresql
@@ -138,10 +138,8 @@ def _lock(connection: Connection, wanted: Sequence[Move]) -> dict[int, Record]:
     """
     known = {want.record.pk: want.record for want in wanted}
     whole = any(want.any_version for want in wanted)
-    query = select(SESSIONS) if whole else select(*_IDENTITY)
-    query = query.where(_COLUMNS.pk.in_(known)).order_by(_COLUMNS.pk).with_for_update()
     standing: dict[int, Record] = {}
-    for row in connection.execute(query).all():
+    for row in connection.execute(_WHOLE if whole else _IDENTITY, {"pks": list(known)}).all():
         record = known[row.pk]
         if row.session_id != record.session_id:
             raise UnsoundRow("the index of the sessions names other rows than it should")
@@ -152,7 +150,13 @@ def _lock(connection: Connection, wanted: Sequence[Move]) -> dict[int, Record]:
     return standing
 
 
-_IDENTITY = (_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version)
+def _locking(query: Select[Any]) -> Select[Any]:
+    some = query.where(_COLUMNS.pk.in_(bindparam("pks", expanding=True)))
+    return some.order_by(_COLUMNS.pk).with_for_update()
+
+
+_WHOLE = _locking(select(SESSIONS))
+_IDENTITY = _locking(select(_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version))
 
 
 def _after(found: Record, want: Move, now: int) -> Record:

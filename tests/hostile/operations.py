@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ledger import SessionError, SessionLedger, listing, moves, survey, upkeep
+from ledger import SessionError, SessionLedger, listing, moves, sharing, survey, upkeep
 from ledger import sweep as swept
 from ledger.aside import SettingAside
 from ledger.demo import SCENES
@@ -264,6 +264,7 @@ class SweepInTwoThreads(Sweep):
         with pytest.MonkeyPatch.context() as patch:
             for module in (survey, listing, swept):
                 patch.setattr(module, "BATCH", 2)
+            patch.setattr(sharing, "WAITS", -1.0)
             sweep(sessions, said)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from textual.widgets import Button, Input
 
+from ledger import sharing
 from ledger.survey import BATCH
 from ledger.sweep import Sweep
 from tests.tui.worlds import World, shown, until, until_shown, world_of
@@ -103,21 +104,20 @@ async def test_a_word_that_is_not_the_right_one_overrides_nothing(braked: World)
 
 
 class Held:
-    """Holds a sweep up after the first of its sessions, wherever it runs: each of its two threads
-    behind a batch."""
+    """Holds a sweep up behind its first batch, wherever it runs."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, until_cancelled: bool) -> None:
         self.reached, self.go_on = threading.Event(), threading.Event()
-        act, done = Sweep._act_on, iter(range(2))
+        act = Sweep._act_on
 
         def act_and_wait(sweep: Sweep, *batch: Any) -> None:
             act(sweep, *batch)
-            if next(done, 1) == 1:
-                self.reached.set()
+            self.reached.set()
             going_on = sweep._progress.cancel if until_cancelled else self.go_on
             assert going_on.wait(20)
 
         monkeypatch.setattr(Sweep, "_act_on", act_and_wait)
+        monkeypatch.setattr(sharing, "WAITS", 1.0)  # no second thread
 
 
 async def test_a_sweep_is_cancelled_between_two_sessions(
@@ -132,9 +132,9 @@ async def test_a_sweep_is_cancelled_between_two_sessions(
         await pilot.press("x", "y")
         await until(pilot, held.reached.is_set)
         await pilot.press("c")
-        await until_shown(pilot, f"Stopped. {2 * BATCH} sessions removed")
+        await until_shown(pilot, f"Stopped. {BATCH} sessions removed")
         left = sum(path.name.startswith("legacy") for path in world.root.iterdir())
-        assert left == 200 - 2 * BATCH
+        assert left == 200 - BATCH
 
 
 async def test_what_a_service_has_begun_it_ends_when_one_leaves(

@@ -88,11 +88,11 @@ def elsewhere(settings: Settings, what: str) -> Iterator[Elsewhere]:
 @pytest.mark.parametrize(
     ("ledger_url", "what", "of", "removed"),
     [
-        ("sqlite", "a sweep", 2 * BATCH + 20, 2 * BATCH),
+        ("sqlite", "a sweep", BATCH + 20, BATCH),
         ("sqlite", "a list", 3, 0),
         ("sqlite", "counting", 3, 0),
         ("sqlite", "a dry run", 3, 0),
-        pytest.param("postgresql", "a sweep", 2 * BATCH + 20, 2 * BATCH, marks=_ON_POSTGRESQL),
+        pytest.param("postgresql", "a sweep", BATCH + 20, BATCH, marks=_ON_POSTGRESQL),
     ],
     indirect=["ledger_url"],
 )
