@@ -22,7 +22,7 @@ from ledger.system import filesystem_of
 
 SUBJECTS = (
     *("start", "live", "stale", "report", "check", "serving", "delete", "touch", "upload"),
-    *("dashboard", "growth"),
+    *("dashboard", "life", "growth"),
 )
 
 
@@ -32,15 +32,15 @@ def main() -> None:
     told: list[tuple[str, list[Row]]] = []
     for place in asked.at:
         rows: list[Row] = []
+        told.append((filesystem_of(place), rows))
         for subject in asked.subjects:
             begun = time.monotonic()
             rows += measured(subject, Path(place), asked.scale, asked.rounds, rivals)
             print(f"{subject} took {time.monotonic() - begun:.0f} s", file=sys.stderr)
-        told.append((filesystem_of(place), rows))
+            if asked.write:  # what was measured for hours is kept, whatever comes next
+                paper.write(Path(asked.write), told, rivals, _command(asked))
     for kind, rows in told:
         _print(f"on {kind}", rows)
-    if asked.write:
-        paper.write(Path(asked.write), told, rivals, _command(asked))
     if asked.check and any(row.verdict == "MISSED" for _, rows in told for row in rows):
         sys.exit(1)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
-def request(method: str, path: str, port: int) -> bytes:
-    """A request without a body."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n"
+def request(method: str, path: str, port: int, size: int = 0) -> bytes:
+    """A request's head, behind which `size` bytes of body are to come."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {size}\r\n\r\n"
     return head.encode()
 
 
@@ -52,7 +52,7 @@ async def _client(port: int, requests: Iterator[bytes], until: float, answers: A
     for asked in requests:
         begun = time.perf_counter()
         writer.write(asked)
-        status = await read_answer(reader)
+        status, _ = await read_answer(reader)
         ended = time.perf_counter()
         answers.took.append(ended - begun)
         answers.failed += status >= 400
@@ -62,10 +62,22 @@ async def _client(port: int, requests: Iterator[bytes], until: float, answers: A
     await writer.wait_closed()
 
 
-async def read_answer(reader: asyncio.StreamReader) -> int:
-    """Reads one answer to its end; its status."""
+async def exchange(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    method: str,
+    path: str,
+    port: int,
+    body: bytes = b"",
+) -> tuple[int, bytes]:
+    """One request with its body, and the status and the body of its answer."""
+    writer.write(request(method, path, port, len(body)) + body)
+    return await read_answer(reader)
+
+
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """One answer's status and body."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     at = head.find(b"content-length: ")
-    if at >= 0:
-        await reader.readexactly(int(head[at + 16 : head.index(b"\r\n", at)]))
-    return int(head[9:12])
+    size = int(head[at + 16 : head.index(b"\r\n", at)]) if at >= 0 else 0
+    return int(head[9:12]), await reader.readexactly(size)

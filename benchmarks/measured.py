@@ -52,7 +52,7 @@ class Row:
     @property
     def verdict(self) -> str:
         if self.ratio is None:
-            return self.note or "not measured"
+            return self.note or ("" if self.ours else "not measured")
         if self.target is None:
             return self.note
         return "reached" if self.target.is_reached(self.ratio) else "MISSED"
@@ -82,6 +82,8 @@ def shown(values: Sequence[float], unit: str) -> str:
         return f"{value / 1024**2:,.1f} MiB"
     if unit != "s":
         return f"{value:,.2f} {unit}" if value < 100 else f"{value:,.0f} {unit}"
+    if value < 0.001:
+        return f"{value * 1_000_000:,.2f} µs"
     return f"{value * 1000:,.2f} ms" if value < 1 else f"{value:,.2f} s"
 
 

@@ -37,11 +37,17 @@ class Served:
             time.sleep(0.05)
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed, together with those of its children that have ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def coatcheck(root: Path, **settings: object) -> Iterator[Served]:
     """`coatcheck serve` on this root."""
     given = {f"COATCHECK_{name.upper()}": str(value) for name, value in settings.items()}
-    command = [sys.executable, "-m", "coatcheck", "serve", "--port"]
+    command = [sys.executable, "-m", "coatcheck_start", "serve", "--port"]
     with _served(command, {"COATCHECK_ROOT": str(root), **given}) as served:
         yield served
 

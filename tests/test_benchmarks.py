@@ -10,7 +10,7 @@ from benchmarks.paper import MARK, write
 from benchmarks.picture import loglog
 from benchmarks.rivals import Rivals
 
-SERVED = {"serving", "delete", "touch", "upload"}  # start servers, each a second or two
+SERVED = {"serving", "delete", "touch", "upload", "life"}  # start servers, each a second or two
 LONG = SERVED | {"growth", "start", "dashboard"}
 MISSING = "stale"  # runs in its own test
 
