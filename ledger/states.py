@@ -56,7 +56,10 @@ class Move:
     why: str
     values: dict[str, Any] = field(default_factory=dict)
     any_version: bool = False
-    at: int = 0  # when; 0: when all that it is carried out with are
+    at: int | None = None  # when; None: when all that it is carried out with are
+
+    def time(self, now: int) -> int:
+        return now if self.at is None else self.at
 
 
 Moved = tuple[Record, Record]
@@ -101,10 +104,10 @@ def _moved(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int
         if found is None or found.state != want.record.state:
             continue
         if want.any_version or found.version == want.record.version:
-            moved.append((want, _after(found, want, want.at or now)))
+            moved.append((want, _after(found, want, want.time(now))))
     if moved:
         bulk.execute(connection, _UPDATE, [_parameters(record) for _, record in moved])
-        bulk.execute(connection, _EVENT, [_event(*pair, pair[0].at or now) for pair in moved])
+        bulk.execute(connection, _EVENT, [_event(*pair, pair[0].time(now)) for pair in moved])
         counts.add(connection, root_id, _counted(want for want, _ in moved))
     return {record.pk: (standing[record.pk], record) for _, record in moved}
 

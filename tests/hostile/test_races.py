@@ -76,8 +76,9 @@ FOR_WHAT_WAITS: list[Race] = [
 ]
 
 
-# What the ledger decides, and not the disk, is raced for on a server as well; the rest in torture.
-ON_A_SERVER_TOO = {
+# What the ledger decides, and not the disk, is raced for on a server before a change lands; all else
+# is there in torture alone.
+DECIDED_BY_THE_LEDGER = {
     ("sweep", "claim", "delete", "touch"),
     (UNLOCKED, UNLOCKED, "delete"),
     ("claim", "delete"),
@@ -108,7 +109,7 @@ def on_both(races: list[Race], *, torture: bool = False) -> pytest.MarkDecorator
             marks=[
                 *([pytest.mark.postgresql] if kind == "postgresql" else []),
                 *([] if kind == "sqlite" and race in EVERY_DAY else [pytest.mark.slow]),
-                *([pytest.mark.torture] if torture or not is_for_every_day(kind, race) else []),
+                *([pytest.mark.torture] if torture or is_torture(kind, race) else []),
             ],
         )
         for kind in ("sqlite", "postgresql")
@@ -117,8 +118,8 @@ def on_both(races: list[Race], *, torture: bool = False) -> pytest.MarkDecorator
     return pytest.mark.parametrize(("ledger_url", "race"), cases, indirect=["ledger_url"])
 
 
-def is_for_every_day(kind: str, race: Race) -> bool:
-    return kind == "sqlite" or race in ON_A_SERVER_TOO
+def is_torture(kind: str, race: Race) -> bool:
+    return kind == "postgresql" and race not in DECIDED_BY_THE_LEDGER
 
 
 @pytest.fixture
