@@ -76,8 +76,8 @@ FOR_WHAT_WAITS: list[Race] = [
 ]
 
 
-# What the ledger decides, and not the disk, is raced for on a server before a change lands; all else
-# is there in torture alone.
+# What the ledger decides, and not the disk, is raced for on a server before a change lands; what
+# else there is, in torture alone.
 DECIDED_BY_THE_LEDGER = {
     ("sweep", "claim", "delete", "touch"),
     (UNLOCKED, UNLOCKED, "delete"),
