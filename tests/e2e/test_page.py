@@ -225,6 +225,7 @@ async def test_everybody_can_use_it(
         assert (house.claims / f"by keyboard, {scheme}").is_dir()
 
 
+@pytest.mark.slow
 async def test_what_only_the_operator_can_do_is_said(
     context: BrowserContext, front: Front, tmp_path: Path, files: list[Path]
 ) -> None:

@@ -128,6 +128,7 @@ def test_what_one_process_makes_another_deletes(start: Start) -> None:
     assert second.ask("POST", f"/{its}/touch").status_code == 410
 
 
+@pytest.mark.slow
 def test_one_sweeps_at_a_time_and_when_it_is_killed_the_others_carry_on(
     start: Start, tmp_path: Path, postgres_url: str
 ) -> None:
