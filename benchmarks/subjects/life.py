@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from statistics import median
 
 from benchmarks.bench import Bench
 from benchmarks.http import exchange
-from benchmarks.measured import Row
+from benchmarks.measured import Row, timed
 from benchmarks.served import coatcheck, cpu_seconds
 from benchmarks.trees import settings_in
 from ledger import Settings
@@ -84,10 +83,8 @@ def _lived(ledger: Ledger, lives: int) -> Lived:
     with coatcheck(ledger.settings.root, ledger=ledger.settings.ledger) as served:
         asyncio.run(_live(served.port, CLIENTS))  # what is loaded once is no part of it
         size, pid = ledger.bytes(), served.process.pid
-        began = os.times().elapsed
         cpu, server = cpu_seconds(pid), ledger.server_cpu()
-        asyncio.run(_live(served.port, lives))
-        took = os.times().elapsed - began
+        took = timed(lambda: asyncio.run(_live(served.port, lives)))
         used = cpu_seconds(pid) - cpu, ledger.server_cpu() - server, ledger.bytes() - size
     computing, its_server, written = (each / lives for each in used)
     return Lived(lives / took, computing, written, its_server)
