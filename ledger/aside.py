@@ -91,7 +91,8 @@ class SettingAside:
         unknown = [self._new(aside) for aside in asides.values() if not aside.evidence.row]
         place = self._place
         with place.database.write() as connection:
-            begun = list(states.move_all(connection, known, self._now()).values())
+            moved = states.move_all(connection, known, self._now())
+            begun = [after for _, after in moved.values()]
             begun += states.insert(
                 connection, place.root_id, unknown, Actor.SWEEP, self._now()
             ).values()
@@ -179,7 +180,7 @@ class SettingAside:
         won: list[_Aside] = []
         for aside in asides:
             if aside.record.pk in ended:
-                aside.record = ended[aside.record.pk]
+                _, aside.record = ended[aside.record.pk]
                 won.append(aside)
             else:
                 self._lost(aside)

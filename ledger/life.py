@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 
 from ledger import counts, moves, queries, states, system, upkeep
 from ledger.counts import TOUCHES
@@ -28,7 +29,7 @@ from ledger.models import ENDED, Actor, Record, State, short
 from ledger.place import Place
 from ledger.plan import Kind
 from ledger.report import rfc3339
-from ledger.states import Move, New
+from ledger.states import Move, Moved, New
 from ledger.survey import last_set_aside, mounts_in
 
 # Of a directory where nothing may be written, and which no sweep may move, the row alone tells.
@@ -121,6 +122,20 @@ def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
     raise SessionEnded("The session's directory is gone.")
 
 
+def touch_all(place: Place, ids: Sequence[str], now: int) -> list[Record]:
+    """Those of the sessions that are active and stand, touched in one transaction. What there is
+    to do or to say about any other, `touch` knows."""
+    with place.database.write() as connection:
+        touched = states.touch_all(connection, place.root_id, ids, now)
+    stamped: list[Record] = []
+    for record in touched.values():
+        with suppress(OSError):
+            if stamp(record.session_id, record.last_touch_at, place.root.fd):
+                stamped.append(record)
+    place.count({counts.of(TOUCHES): len(stamped)})
+    return stamped
+
+
 def stamp(name: str, at: int, dir_fd: int) -> bool:
     """The directory's mtime says so, too; False where no directory lies there."""
     try:
@@ -138,7 +153,9 @@ def _touch_row(place: Place, session_id: str, now: int, by: Actor) -> Record:
     if not is_session_id(session_id):
         raise SessionNotFound(session_id)
     for _ in range(_TRIES):
-        if touched := place.touches.write(place.database, (place.root_id, session_id, now)):
+        with place.database.write() as connection:
+            touched = states.touch(connection, place.root_id, session_id, now)
+        if touched is not None:
             return touched
         row = _found(place, session_id, now, by)
         if row.state in ENDED:
@@ -288,42 +305,76 @@ def delete(place: Place, session_id: str, clock: Callable[[], int], by: Actor) -
         elif row.state in ENDED and not _is_left(place, row, clock()):
             return None
         else:
-            done, entry = _delete_known(place, row, clock, by)
-            if done:
-                return entry
+            [deletion] = _delete_rows(place, [row], clock, by)
+            if deletion.error is not None:
+                raise deletion.error
+            if deletion.is_settled:
+                return deletion.entry
     raise changing_error(session_id)
 
 
-def _delete_known(
-    place: Place, row: Record, clock: Callable[[], int], by: Actor
-) -> tuple[bool, str | None]:
-    """Whether that settled it, and the entry if it is ours to remove."""
-    with place.presence(row.session_id):
-        return _delete_present(place, row, clock, by)
+def delete_all(
+    place: Place, ids: Sequence[str], clock: Callable[[], int], by: Actor
+) -> dict[str, str]:
+    """Those of the sessions that are active, deleted in two transactions: the trash's entry of
+    each. What there is to do or to say about any other, `delete` knows."""
+    with place.database.read() as connection:
+        rows = queries.records_of(connection, place.root_id, ids).values()
+    active = [row for row in rows if row.state == State.ACTIVE]
+    deletions = _delete_rows(place, active, clock, by, if_free=True)
+    return {each.row.session_id: each.entry for each in deletions if each.entry}
 
 
-def _delete_present(
-    place: Place, row: Record, clock: Callable[[], int], by: Actor
-) -> tuple[bool, str | None]:
-    now = clock()
+@dataclass(slots=True)
+class _Deletion:
+    """How far the deletion of one session came. `is_settled`: nobody need try again; then `entry`
+    is that of the trash that is ours to remove, if any."""
+
+    row: Record
+    error: OSError | None = None
+    is_settled: bool = False
+    entry: str | None = None
+
+
+def _delete_rows(
+    place: Place,
+    rows: Sequence[Record],
+    clock: Callable[[], int],
+    by: Actor,
+    *,
+    if_free: bool = False,
+) -> list[_Deletion]:
+    deletions = {row.pk: _Deletion(row) for row in rows}
+    with ExitStack() as stack:
+        for row in rows:
+            stack.enter_context(place.presence(row.session_id))
+        now = clock()
+        begin = [_beginning(place, row, by, now) for row in rows]
+        end: list[Move] = []
+        for pk, (before, removing) in _move_all(place, begin, now, if_free=if_free).items():
+            try:
+                _into_trash(place, before, str(removing.trash))
+            except OSError as error:
+                deletions[pk].error = error
+                why = f"it could not be moved into the trash: {error.strerror}"
+                _move_all(place, [_undone(removing, before, by, why)], clock())
+            else:
+                end.append(Move(removing, State.DELETED, by, "deleted"))
+        ended = _move_all(place, end, clock(), if_free=if_free)
+        for removing in (each.record for each in end):
+            found = deletions[removing.pk]
+            if removing.pk in ended:
+                found.is_settled, found.entry = True, removing.trash
+            else:
+                found.is_settled, found.entry = _after_a_lost_end(place, removing)
+    return list(deletions.values())
+
+
+def _beginning(place: Place, row: Record, by: Actor, now: int) -> Move:
     entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
     inode = place.inode_of(row.session_id) or row.inode
     values = {"remover": str(by), "trash": entry, "inode": inode}
-    begin = Move(row, State.REMOVING, by, "deleted", values, any_version=True, at=now)
-    begun = place.deletions.write(place.database, begin)
-    if begun is None:
-        return False, None
-    before, removing = begun
-    try:
-        _into_trash(place, row.session_id, before.trash, entry)
-    except OSError as error:
-        why = f"it could not be moved into the trash: {error.strerror}"
-        _move(place, _undone(removing, before, by, why), clock())
-        raise
-    end = Move(removing, State.DELETED, by, "deleted", at=clock())
-    if place.deletions.write(place.database, end) is not None:
-        return True, entry
-    return _after_a_lost_end(place, removing, entry)
+    return Move(row, State.REMOVING, by, "deleted", values, any_version=True)
 
 
 def _undone(removing: Record, before: Record, by: Actor, why: str) -> Move:
@@ -335,24 +386,27 @@ def _undone(removing: Record, before: Record, by: Actor, why: str) -> Move:
     return Move(removing, State.ACTIVE, by, why, {"remover": None, "trash": None})
 
 
-def _into_trash(place: Place, session_id: str, before: str | None, entry: str) -> None:
+def _into_trash(place: Place, before: Record, entry: str) -> None:
     """The directory lies in the trash under our name, if it is anywhere: in the root, or there
     already under the name that whom we took over from gave it."""
+    session_id = before.session_id
     for _ in range(2):  # a sweep may be putting it back just now
         if place.inode_of(session_id) is not None:  # what is no directory is not ours to move
             with suppress(FileNotFoundError, NotADirectoryError):
                 moves.set_aside(place.root, session_id, entry, final=True)
                 return
-        if before is not None:
+        if before.trash is not None:
             with suppress(FileNotFoundError):
-                moves.rename_in_trash(place.root, before, entry)
+                moves.rename_in_trash(place.root, before.trash, entry)
                 return
     with suppress(FileNotFoundError):  # a ledger's older copy does not know what was set aside
         upkeep.take_over(place, session_id, entry)
 
 
-def _after_a_lost_end(place: Place, removing: Record, entry: str) -> tuple[bool, str | None]:
-    """Upkeep finished it for us, another request took it over, or upkeep took it back."""
+def _after_a_lost_end(place: Place, removing: Record) -> tuple[bool, str | None]:
+    """Upkeep finished it for us, another request took it over, or upkeep took it back. Whether that
+    settles it, and the entry if it is ours to remove."""
+    entry = str(removing.trash)
     with place.database.read() as connection:
         row = queries.record_of(connection, place.root_id, removing.session_id)
     if row is None or (row.state == State.DELETED and row.trash == entry):
@@ -391,6 +445,10 @@ def _delete_unknown(place: Place, session_id: str) -> str | None:
     return entry
 
 
-def _move(place: Place, wanted: Move, now: int) -> Record | None:
+def _move_all(
+    place: Place, wanted: Sequence[Move], now: int, *, if_free: bool = False
+) -> dict[int, Moved]:
+    if not wanted:
+        return {}
     with place.database.write() as connection:
-        return states.move(connection, wanted, now)
+        return states.move_all(connection, wanted, now, if_free=if_free)

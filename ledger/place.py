@@ -8,17 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from ledger import states, system
+from ledger import system
 from ledger.claims import Claims
 from ledger.counts import Key, Tally
 from ledger.database import Database
 from ledger.disk import Root, inode_of, open_directory, stands
 from ledger.errors import CoatcheckError, SessionBusy, SessionEnded
-from ledger.models import Record, short
+from ledger.models import short
 from ledger.reserve import Reserve
 from ledger.settings import Settings
-from ledger.states import Move, Moved, Touch
-from ledger.together import Together
 
 # A report's probe holds a directory's lock for microseconds, a sweep for the time of a look.
 _PATIENCE_S = {True: 5.0, False: 0.5}
@@ -37,12 +35,6 @@ class Place:
     reserve: Reserve
     root_id: str
     tally: Tally = field(default_factory=Tally, compare=False)
-    touches: Together[Touch, Record | None] = field(
-        default_factory=lambda: Together(states.touch_all), compare=False
-    )
-    deletions: Together[Move, Moved | None] = field(
-        default_factory=lambda: Together(states.carry_out), compare=False
-    )
 
     def close(self) -> None:
         with suppress(CoatcheckError):

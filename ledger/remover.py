@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from ledger import upkeep
+from ledger.disk import TrashName
 from ledger.errors import CoatcheckError
 from ledger.place import Place
 
@@ -55,7 +56,10 @@ class Remover:
             try:
                 with suppress(OSError, CoatcheckError, _Stopped):
                     self._go_on()
-                    upkeep.finish_trash(self._place, entry, self._clock(), on_entry=self._go_on)
+                    if name := TrashName.parse(entry):
+                        upkeep.remove_deleted(
+                            self._place, name, self._clock(), on_entry=self._go_on
+                        )
             except Exception:
                 log.exception("this should not happen; the next sweep removes what was deleted")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,6 +138,12 @@ class SessionLedger:
         self.place.root.check()
         return self.session_of(life.touch(self.place, session_id, self.clock(), by))
 
+    def touch_all(self, ids: Sequence[str]) -> list[Session]:
+        """Those of the sessions that are active and stand, touched in one transaction; whatever
+        there is to say about another, `touch` says."""
+        self.place.root.check()
+        return [self.session_of(each) for each in life.touch_all(self.place, ids, self.clock())]
+
     def claim(
         self, session_id: str, into: str | os.PathLike[str], *, by: Actor = Actor.LIBRARY
     ) -> Session:
@@ -161,6 +167,15 @@ class SessionLedger:
             return False
         self._remover.add(entry)
         return True
+
+    def delete_all(self, ids: Sequence[str], *, by: Actor = Actor.LIBRARY) -> set[str]:
+        """The ids of those that were active, and are out of the root now, all in two
+        transactions; whatever there is to say about another, `delete_session` says."""
+        self.place.root.check()
+        entries = life.delete_all(self.place, ids, self.clock, by)
+        for entry in entries.values():
+            self._remover.add(entry)
+        return set(entries)
 
     def restore(self, session_id: str, *, by: Actor = Actor.LIBRARY) -> Session:
         """A swept session is back from the trash, whole, as if touched.

@@ -56,10 +56,6 @@ class Move:
     why: str
     values: dict[str, Any] = field(default_factory=dict)
     any_version: bool = False
-    at: int | None = None  # when; None: when all that it is carried out with are
-
-    def time(self, now: int) -> int:
-        return now if self.at is None else self.at
 
 
 Moved = tuple[Record, Record]
@@ -68,34 +64,22 @@ Moved = tuple[Record, Record]
 
 def move(connection: Connection, wanted: Move, now: int) -> Record | None:
     """The session after its move; None when the race was lost."""
-    return move_all(connection, [wanted], now).get(wanted.record.pk)
+    moved = move_all(connection, [wanted], now).get(wanted.record.pk)
+    return moved and moved[1]
 
 
-def move_all(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int, Record]:
-    """Carries out those moves whose session is still as its record says; those, by their key."""
-    return {pk: after for pk, (_, after) in _moved(connection, wanted, now).items()}
+def move_all(
+    connection: Connection, wanted: Sequence[Move], now: int, *, if_free: bool = False
+) -> dict[int, Moved]:
+    """Carries out those moves whose session is still as its record says; those, by their key.
 
-
-def carry_out(connection: Connection, wanted: Sequence[Move]) -> list[Moved | None]:
-    """Carries them out one after the other, as far as they are of one session; each bears its time.
-    None for a race that was lost."""
-    told: list[Moved | None] = [None] * len(wanted)
-    left = dict(enumerate(wanted))
-    while left:
-        first = {want.record.pk: number for number, want in reversed(left.items())}
-        moved = _moved(connection, [left[number] for number in sorted(first.values())], 0)
-        for pk, number in first.items():
-            told[number] = moved.get(pk)
-            del left[number]
-    return told
-
-
-def _moved(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int, Moved]:
+    `if_free`: on a server, none of a row that another transaction keeps locked.
+    """
     if not wanted:
         return {}
     root_id = wanted[0].record.root_id
     take_turn(connection, root_id)
-    standing = _lock(connection, wanted)
+    standing = _lock(connection, wanted, if_free=if_free)
     moved: list[tuple[Move, Record]] = []
     for want in wanted:
         if want.to not in TRANSITIONS[State(want.record.state)]:
@@ -104,10 +88,10 @@ def _moved(connection: Connection, wanted: Sequence[Move], now: int) -> dict[int
         if found is None or found.state != want.record.state:
             continue
         if want.any_version or found.version == want.record.version:
-            moved.append((want, _after(found, want, want.time(now))))
+            moved.append((want, _after(found, want, now)))
     if moved:
         bulk.execute(connection, _UPDATE, [_parameters(record) for _, record in moved])
-        bulk.execute(connection, _EVENT, [_event(*pair, pair[0].time(now)) for pair in moved])
+        bulk.execute(connection, _EVENT, [_event(*pair, now) for pair in moved])
         counts.add(connection, root_id, _counted(want for want, _ in moved))
     return {record.pk: (standing[record.pk], record) for _, record in moved}
 
@@ -133,7 +117,7 @@ def take_turn(connection: Connection, root_id: str) -> None:
         postgresql.take_turn(connection, root_id)
 
 
-def _lock(connection: Connection, wanted: Sequence[Move]) -> dict[int, Record]:
+def _lock(connection: Connection, wanted: Sequence[Move], *, if_free: bool) -> dict[int, Record]:
     """The rows as they stand; nobody else changes them before this transaction ends.
 
     Read to the end before one is looked at: a statement that is left half read, for an unsound
@@ -142,7 +126,7 @@ def _lock(connection: Connection, wanted: Sequence[Move]) -> dict[int, Record]:
     known = {want.record.pk: want.record for want in wanted}
     whole = any(want.any_version for want in wanted)
     standing: dict[int, Record] = {}
-    for row in connection.execute(_WHOLE if whole else _IDENTITY, {"pks": list(known)}).all():
+    for row in connection.execute(_LOCKING[whole, if_free], {"pks": list(known)}).all():
         record = known[row.pk]
         if row.session_id != record.session_id:
             raise UnsoundRow("the index of the sessions names other rows than it should")
@@ -153,13 +137,18 @@ def _lock(connection: Connection, wanted: Sequence[Move]) -> dict[int, Record]:
     return standing
 
 
-def _locking(query: Select[Any]) -> Select[Any]:
+def _locking(*, whole: bool, if_free: bool) -> Select[Any]:
+    identity = select(_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version)
+    query = select(SESSIONS) if whole else identity
     some = query.where(_COLUMNS.pk.in_(bindparam("pks", expanding=True)))
-    return some.order_by(_COLUMNS.pk).with_for_update()
+    return some.order_by(_COLUMNS.pk).with_for_update(skip_locked=if_free)
 
 
-_WHOLE = _locking(select(SESSIONS))
-_IDENTITY = _locking(select(_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version))
+_LOCKING = {
+    (whole, if_free): _locking(whole=whole, if_free=if_free)
+    for whole in (True, False)
+    for if_free in (True, False)
+}
 
 
 def _after(found: Record, want: Move, now: int) -> Record:
@@ -286,10 +275,15 @@ def _later(column: Any, at: Any) -> Any:
     return case((column < at, at), else_=column)
 
 
+_OF_THESE = (
+    _COLUMNS.root_id == bindparam("its_root"),
+    _COLUMNS.session_id.in_(bindparam("its_ids", expanding=True)),
+)
+_FREE = select(_COLUMNS.session_id).where(*_OF_THESE).with_for_update(skip_locked=True)
 _TOUCH = (
     update(SESSIONS)
     # Not the state as it stands: by its index SQLite would read every active session.
-    .where(_COLUMNS.root_id == bindparam("its_root"), _COLUMNS.state + "" == str(State.ACTIVE))
+    .where(*_OF_THESE, _COLUMNS.state + "" == str(State.ACTIVE))
     .values(
         version=_COLUMNS.version + 1,
         touched=True,
@@ -297,31 +291,24 @@ _TOUCH = (
     )
     .returning(*SESSIONS.c)
 )
-_TOUCH_ONE = _TOUCH.where(_COLUMNS.session_id == bindparam("its_id"))
-_TOUCH_ALL = _TOUCH.where(_COLUMNS.session_id.in_(bindparam("its_ids", expanding=True)))
+
+
+def touch_all(
+    connection: Connection, root_id: str, ids: Sequence[str], now: int
+) -> dict[str, Record]:
+    """Touches those of the sessions that are active; those, by their id. A touch never moves one
+    back. Of several, on a server, none whose row another transaction keeps locked."""
+    if len(ids) > 1 and connection.dialect.name == "postgresql":
+        free = connection.execute(_FREE, {"its_root": root_id, "its_ids": ids})
+        ids = free.scalars().all()
+    values = {"its_root": root_id, "its_ids": ids, "now": now}
+    rows = connection.execute(_TOUCH, values).all()
+    return {row.session_id: Record(*row) for row in rows}
 
 
 def touch(connection: Connection, root_id: str, session_id: str, now: int) -> Record | None:
-    """Touches an active session; None when it is not active. A touch never moves one back."""
-    values = {"its_root": root_id, "its_id": session_id, "now": now}
-    row = connection.execute(_TOUCH_ONE, values).one_or_none()
-    return Record(*row) if row else None
-
-
-Touch = tuple[str, str, int]
-"""A root, a session of it, and when it is touched."""
-
-
-def touch_all(connection: Connection, wanted: Sequence[Touch]) -> list[Record | None]:
-    """Touches those sessions of one root that are active; None for each that is not."""
-    if len(wanted) == 1:
-        return [touch(connection, *wanted[0])]
-    ids = [session_id for _, session_id, _ in wanted]
-    now = max(now for _, _, now in wanted)
-    values = {"its_root": wanted[0][0], "its_ids": ids, "now": now}
-    found = connection.execute(_TOUCH_ALL, values).all()
-    touched = {row.session_id: Record(*row) for row in found}
-    return [touched.get(session_id) for session_id in ids]
+    """Touches an active session, once its row is free; None when it is not active."""
+    return touch_all(connection, root_id, [session_id], now).get(session_id)
 
 
 def heal(connection: Connection, record: Record, at: int, size: int, files: int) -> bool:

@@ -202,6 +202,19 @@ def finish_trash(
         os.close(fd)
 
 
+def remove_deleted(
+    place: Place, name: TrashName, now: int, *, on_entry: OnEntry | None = None
+) -> None:
+    """The bytes of what a user deleted are gone, once its row, if any, says that it has ended.
+    Raises OSError."""
+    with suppress(FileNotFoundError):
+        fd = _open_in_trash(place, str(name), final=True)
+        try:
+            bury_and_remove(place, name, fd, now, on_entry=on_entry)
+        finally:
+            os.close(fd)
+
+
 def _give_back(place: Place, name: TrashName) -> Outcome:
     """What took a session's place in the very instant of its removal was never ours to take."""
     try:

@@ -41,7 +41,7 @@ ORDER = [
         "guards",
         "survey",
     ),
-    *("place", "claims", "states", "together", "pages", "queries", "moves", "counts", "bulk"),
+    *("place", "claims", "states", "pages", "queries", "moves", "counts", "bulk"),
     *("disk", "walk", "removal", "report", "plan", "migrations", "database", "postgresql"),
     *("models", "reserve"),
     *("settings", "system", "cursors", "errors"),

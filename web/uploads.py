@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,7 @@ from ledger.disk import StoredFile
 from ledger.errors import SessionEnded, SessionNotFound, UsageError
 from ledger.models import Actor
 from ledger.sessions import Session, SessionLedger
+from web.batches import Batches
 from web.bodies import STALL_S, Refused
 from web.deps import FileName, SessionId, Sessions, Source, lending, may_claim
 from web.downloads import FileAnswer
@@ -71,9 +74,14 @@ def show(session_id: SessionId, sessions: Sessions) -> SessionOut:
     return _with_files(sessions, sessions.standing(session_id))
 
 
-def touch(session_id: SessionId, sessions: Sessions) -> SessionOut:
+async def touch(session_id: SessionId, sessions: Sessions) -> SessionOut:
     """Keeps the session alive."""
-    return _with_files(sessions, sessions.touch(session_id, by=Actor.API))
+
+    def alone() -> SessionOut:
+        return _with_files(sessions, sessions.touch(session_id, by=Actor.API))
+
+    told = await _TOUCHES.act(sessions, session_id)
+    return await to_thread.run_sync(alone) if told is None else told
 
 
 def claim(session_id: SessionId, wanted: ClaimIn, sessions: Sessions) -> SessionOut:
@@ -83,9 +91,13 @@ def claim(session_id: SessionId, wanted: ClaimIn, sessions: Sessions) -> Session
     return SessionOut.of(session, sessions.claimed_files(session))
 
 
-def delete(session_id: SessionId, sessions: Sessions) -> None:
+async def delete(session_id: SessionId, sessions: Sessions) -> None:
     """Deletes the session: it is gone at once, whatever its size."""
-    if not sessions.delete_session(session_id, by=Actor.API):
+
+    def alone() -> bool:
+        return sessions.delete_session(session_id, by=Actor.API)
+
+    if not (await _DELETES.act(sessions, session_id) or await to_thread.run_sync(alone)):
         raise SessionNotFound(session_id)
 
 
@@ -143,6 +155,22 @@ def delete_file(session_id: SessionId, name: FileName, sessions: Sessions) -> No
     """Takes one file back out of the session."""
     if not sessions.delete_file(session_id, name, by=Actor.API):
         raise _no_file(name)
+
+
+def _touch_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, SessionOut]:
+    told: dict[str, SessionOut] = {}
+    for session in sessions.touch_all(ids):
+        with suppress(OSError, SessionEnded):  # it is asked again, by itself, and says why not
+            told[session.id] = _with_files(sessions, session)
+    return told
+
+
+def _delete_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, bool]:
+    return dict.fromkeys(sessions.delete_all(ids, by=Actor.API), True)
+
+
+_TOUCHES = Batches(_touch_all)
+_DELETES = Batches(_delete_all)
 
 
 def _with_files(sessions: SessionLedger, session: Session) -> SessionOut:

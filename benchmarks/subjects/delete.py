@@ -27,8 +27,10 @@ Start = Callable[[Path], AbstractContextManager[Served]]
 
 def measure(bench: Bench) -> Iterator[Row]:
     large = bench.sized(LARGE)
-    ours = [_round(bench, f"ours-{n}", large, coatcheck) for n in range(bench.rounds)]
-    theirs = [_round(bench, f"plain-{n}", large, plain) for n in range(bench.rounds)]
+    ours, theirs = [], []
+    for number in range(bench.rounds):
+        ours.append(_round(bench, f"ours-{number}", large, coatcheck))
+        theirs.append(_round(bench, f"plain-{number}", large, plain))
     latency = [each.large for each in ours]
     work = f"DELETE of a session with {large:,} files, to its 204"
     yield Row(work, f"of one with {FILES}", latency, [each.small for each in ours], Target(2))

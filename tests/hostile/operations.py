@@ -185,6 +185,26 @@ class DeleteWaiting(Delete):
         """What waits stays as it was, else it were used."""
 
 
+class DeleteSeveral(Operation):
+    """At once, as those are that many clients ask for; one of them is no longer active."""
+
+    def prepare(self, sessions: SessionLedger) -> None:
+        names = ("live", "live", "live", "waiting")
+        self.its = [self.promise(SCENES[name].build(sessions), LIVE, GONE) for name in names]
+        self.may[self.its[-1]] = {WAITING}
+
+    def act(self, sessions: SessionLedger, said: Said) -> None:
+        with removing_at_once(sessions):
+            for name in sessions.delete_all(self.its):
+                said(name)
+
+    def expected(self, said: list[str]) -> dict[str, Expected]:
+        found = super().expected(said)
+        for name in said:
+            found[name].fates = {GONE}
+        return found
+
+
 class Restore(OnOne):
     scene = "waiting"
     before = {WAITING, LIVE}
@@ -393,7 +413,8 @@ class AdoptAnew(Adopt):
 
 OPERATIONS: list[type[Operation]] = [
     *(Create, CreateWithFiles, Upload, DeleteFile, Touch, Claim),
-    *(Delete, DeleteStray, DeleteWaiting, Restore, RestoreAsItIsRemoved, RemoveAsItIsRestored),
+    *(Delete, DeleteStray, DeleteWaiting, DeleteSeveral),
+    *(Restore, RestoreAsItIsRemoved, RemoveAsItIsRestored),
     *(
         Sweep,
         SweepInTwoThreads,

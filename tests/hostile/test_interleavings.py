@@ -54,8 +54,8 @@ def test_a_restore_that_a_delete_overtakes_brings_back_no_row_without_a_director
     assert settled(world)
 
 
-@pytest.mark.parametrize("step", ["moves.set_aside", "life._move"])
-def test_a_sweep_leaves_a_delete_alone_that_is_being_carried_out(world: World, step: str) -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_sweep_leaves_a_delete_alone_that_is_being_carried_out(world: World, when: str) -> None:
     its = world.create()
 
     def write_and_sweep() -> None:
@@ -63,7 +63,7 @@ def test_a_sweep_leaves_a_delete_alone_that_is_being_carried_out(world: World, s
             (world.root / its / "written.txt").write_text("another program's")
         world.sessions.sweep()
 
-    with around(step, before=write_and_sweep):
+    with around("moves.set_aside", **{when: write_and_sweep}):  # type: ignore[arg-type]
         assert world.sessions.delete_session(its)
     assert world.state(its) == "deleted"
     assert "active" not in world.path_of_life(its)[1:]

@@ -276,7 +276,7 @@ def test_a_delete_that_comes_while_the_ledger_is_closed_keeps_nobody_waiting(wor
         begun.set()
         late.join(0.2)  # it may wait for the closing, but not the other way round
 
-    with around("upkeep.finish_trash", before=meanwhile):
+    with around("upkeep.remove_deleted", before=meanwhile):
         world.sessions.delete_session(first)
         assert begun.wait(10)
         closing.join(10)

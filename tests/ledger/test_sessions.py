@@ -359,7 +359,7 @@ def test_what_breaks_one_removal_ends_no_other(
         raise ValueError("a mistake of ours")
 
     ids = [world.create(), world.create()]
-    with around("upkeep.finish_trash", before=broken):
+    with around("upkeep.remove_deleted", before=broken):
         for session_id in ids:
             assert world.sessions.delete_session(session_id)
         world.sessions.close()

@@ -30,7 +30,7 @@ from ledger import (
 )
 from ledger.database import HEAD, Database
 from ledger.demo import SCENES
-from tests.ledger.world import Clock, World
+from tests.ledger.world import Clock, World, around
 from tests.ledgers import Databases, Server
 from tests.postgres.proxy import Proxy
 
@@ -151,6 +151,34 @@ def test_a_row_that_somebody_keeps_locked_is_waited_for_only_so_long(
             with pytest.raises(LedgerUnavailable, match="stayed locked"):
                 act(its)
     assert near_world.sessions.delete_session(its)
+
+
+def test_a_row_that_somebody_keeps_locked_holds_up_none_that_come_with_it(
+    near_world: World, postgres: Server, database: str
+) -> None:
+    locked, *others = (near_world.create() for _ in range(3))
+    sessions, before = near_world.sessions, near_world.known(locked)
+    with another(postgres, database) as other:
+        lock_row(other, locked)
+        assert {each.id for each in sessions.touch_all([locked, *others])} == set(others)
+        assert sessions.delete_all([locked, *others]) == set(others)
+    assert near_world.known(locked) == before
+    assert sessions.delete_all([locked]) == {locked}
+
+
+def test_a_row_locked_in_the_middle_of_its_deletion_is_left_to_be_finished(
+    near_world: World, postgres: Server, database: str
+) -> None:
+    locked, free = (near_world.create() for _ in range(2))
+    with another(postgres, database) as other:
+        ids = [locked, free]
+        with around("life._into_trash", before=lambda: lock_row(other, locked)):
+            assert near_world.sessions.delete_all(ids) == {free}
+    assert near_world.sessions.delete_session(locked)
+    assert near_world.state(locked) == "deleted"
+    assert near_world.standing() == set()
+    near_world.reopen()
+    assert near_world.in_trash() == []
 
 
 def test_two_that_wait_for_each_other_do_not_wait_for_ever(near_world: World) -> None:
