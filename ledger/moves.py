@@ -29,7 +29,7 @@ def new_id(length: int = 26) -> str:
 
 def trash_name(session_id: str, *, by_user: bool, seen: int, due: int = 0) -> TrashName:
     """A new name in the trash; see `disk.TrashName` for its parts."""
-    return TrashName(by_user, seen, due, new_id(10), session_id)
+    return TrashName(by_user, seen, due, secrets.token_hex(6), session_id)
 
 
 def set_aside(root: Root, session_id: str, name: str, *, final: bool = False) -> os.stat_result:
@@ -67,7 +67,7 @@ def rename_in_trash(root: Root, name: str, new: str) -> None:
 
 def bury(root: Root, name: str, *, dir_fd: int | None = None) -> str:
     """The entry is dead: nobody brings it back. Its new name; FileNotFoundError when it is gone."""
-    dead = DEAD + new_id(16)
+    dead = DEAD + secrets.token_hex(8)
     source = root.trash if dir_fd is None else dir_fd
     system.rename_noreplace(name, dead, src_dir_fd=source, dst_dir_fd=root.trash)
     return dead

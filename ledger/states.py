@@ -10,6 +10,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Connection, Select, bindparam, case, select, update
@@ -126,21 +127,22 @@ def _lock(connection: Connection, wanted: Sequence[Move], *, if_free: bool) -> d
     known = {want.record.pk: want.record for want in wanted}
     whole = any(want.any_version for want in wanted)
     standing: dict[int, Record] = {}
-    for row in connection.execute(_LOCKING[whole, if_free], {"pks": list(known)}).all():
-        record = known[row.pk]
-        if row.session_id != record.session_id:
+    found = connection.execute(_LOCKING[whole, if_free], {"pks": list(known)}).all()
+    for pk, session_id, state, version, *rest in found:
+        record = known[pk]
+        if session_id != record.session_id:
             raise UnsoundRow("the index of the sessions names other rows than it should")
         if whole:
-            standing[row.pk] = Record(*row)
-        elif (row.state, row.version) == (record.state, record.version):
-            standing[row.pk] = record  # of one version a row has but one form
+            standing[pk] = Record(*rest)
+        elif (state, version) == (record.state, record.version):
+            standing[pk] = record  # of one version a row has but one form
     return standing
 
 
 def _locking(*, whole: bool, if_free: bool) -> Select[Any]:
-    identity = select(_COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version)
-    query = select(SESSIONS) if whole else identity
-    some = query.where(_COLUMNS.pk.in_(bindparam("pks", expanding=True)))
+    identity = _COLUMNS.pk, _COLUMNS.session_id, _COLUMNS.state, _COLUMNS.version
+    rest = [column.label(f"its_{column.name}") for column in _COLUMNS] if whole else []
+    some = select(*identity, *rest).where(_COLUMNS.pk.in_(bindparam("pks", expanding=True)))
     return some.order_by(_COLUMNS.pk).with_for_update(skip_locked=if_free)
 
 
@@ -157,7 +159,12 @@ def _after(found: Record, want: Move, now: int) -> Record:
         values |= {"ended_at": now, "ended_by": str(want.by), "ended_why": want.why}
     else:
         values |= _UNENDED
-    return dataclasses.replace(found, **values | want.values)
+    # What `dataclasses.replace` does, in a third of its time.
+    return Record(**dict(zip(_FIELDS, _ALL(found), strict=True)) | values | want.values)
+
+
+_FIELDS = [field.name for field in dataclasses.fields(Record)]
+_ALL = attrgetter(*_FIELDS)
 
 
 _CHANGED = (
@@ -183,8 +190,12 @@ _UPDATE = (
 
 
 def _parameters(record: Record) -> dict[str, Any]:
-    values = {f"new_{name}": getattr(record, name) for name in _CHANGED}
+    values = dict(zip(_NEW, _ITS(record), strict=True))
     return {**values, "its_pk": record.pk, "its_version": record.version - 1}
+
+
+_NEW = [f"new_{name}" for name in _CHANGED]
+_ITS = attrgetter(*_CHANGED)
 
 
 _EVENT = EVENTS.insert()

@@ -61,6 +61,7 @@ class Arrival:
         self._held: list[Begin | bytes] = []
         self._held_bytes = self._taken_bytes = 0
         self.has_files = False
+        self._is_committed = False
         self._handed_over_at = time.monotonic()
 
     async def begin(self, make: Callable[[], Upload], file: str | None, size: int | None) -> None:
@@ -98,17 +99,29 @@ class Arrival:
         )
 
     async def commit(self, label: str | None = None) -> tuple[Record, list[Received]]:
-        await self._hand_over()
-        return await self._act(lambda: self._upload.commit(label))
+        held = self._let_go()
+
+        def commit() -> tuple[Record, list[Received]]:
+            _write(self._upload, held)
+            return self._upload.commit(label)
+
+        done = await self._act(commit)
+        self._is_committed = True
+        return done
 
     async def discard(self) -> None:
         """Leaves nothing of what was not committed."""
-        await self._act(self._stack.close)
+        if not self._is_committed:
+            await self._act(self._stack.close)
 
     async def _hand_over(self) -> None:
-        held, self._held, self._held_bytes = self._held, [], 0
+        held = self._let_go()
         await self._act(lambda: _write(self._upload, held))
         self._handed_over_at = time.monotonic()
+
+    def _let_go(self) -> list[Begin | bytes]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        return held
 
     async def _act(self, act: Callable[[], T]) -> T:
         def acting() -> T:
