@@ -188,7 +188,7 @@ def _short(step: str, stage: Stage, operation: Operation) -> str:
     step = step.replace(f"{stage.here}/", "").replace(str(stage.here), ".")
     if isinstance(operation, operations.OnOne):
         step = step.replace(operation.its, "ITS")
-    step = re.sub(r"\b(user|sweep)-\d+-\d+-[a-z2-7]{10}-", r"\1-", step)
+    step = re.sub(r"\b(user|sweep)-\d+-\d+-[0-9a-f]{12}-", r"\1-", step)
     step = re.sub(r"\bdead-\w+", "dead", step)
     return re.sub(r"\b[a-z2-7]{26}\b", "NEW", step)
 
