@@ -349,7 +349,12 @@ def _delete_rows(
         for row in rows:
             stack.enter_context(place.presence(row.session_id))
         now = clock()
-        begin = [_beginning(place, row, by, now) for row in rows]
+        begin: list[Move] = []
+        for row in rows:
+            try:
+                begin.append(_beginning(place, row, by, now))
+            except OSError as error:
+                deletions[row.pk].error = error
         end: list[Move] = []
         for pk, (before, removing) in _move_all(place, begin, now, if_free=if_free).items():
             try:

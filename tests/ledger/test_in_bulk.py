@@ -177,6 +177,21 @@ def test_one_that_cannot_be_moved_stays_and_the_others_go(world: World) -> None:
     assert world.sessions.delete_all([stayed]) == {stayed}
 
 
+def test_one_that_cannot_be_looked_at_stays_and_the_others_go(world: World) -> None:
+    ids = [world.create() for _ in range(3)]
+
+    def refuse() -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with around("life._beginning", before=refuse, times=1):
+        gone = world.sessions.delete_all(ids)
+    [stayed] = set(ids) - gone
+    assert world.path_of_life(stayed) == ["active"]
+    with around("life._beginning", before=refuse, times=1), pytest.raises(OSError, match="Input"):
+        world.sessions.delete_session(stayed)
+    assert world.standing() == {stayed}
+
+
 def test_a_ledger_that_is_lost_in_between_is_finished_later(world: World) -> None:
     ids = [world.create() for _ in range(3)]
     with counted_writes(refused_from=1), pytest.raises(LedgerUnavailable):
