@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from ledger.claims import check_name
 from ledger.disk import StoredFile
-from ledger.errors import SessionEnded, SessionNotFound, UsageError
+from ledger.errors import LedgerDamaged, SessionEnded, SessionNotFound, UsageError
 from ledger.models import Actor
 from ledger.sessions import Session, SessionLedger
 from web.batches import Batches
@@ -159,14 +159,17 @@ def delete_file(session_id: SessionId, name: FileName, sessions: Sessions) -> No
 
 def _touch_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, SessionOut]:
     told: dict[str, SessionOut] = {}
-    for session in sessions.touch_all(ids):
-        with suppress(OSError, SessionEnded):  # it is asked again, by itself, and says why not
-            told[session.id] = _with_files(sessions, session)
+    with suppress(LedgerDamaged):  # by a row of one of them: only who asks for that one learns it
+        for session in sessions.touch_all(ids):
+            with suppress(OSError, SessionEnded):  # it is asked again, by itself, and says why not
+                told[session.id] = _with_files(sessions, session)
     return told
 
 
 def _delete_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, bool]:
-    return dict.fromkeys(sessions.delete_all(ids, by=Actor.API), True)
+    with suppress(LedgerDamaged):
+        return dict.fromkeys(sessions.delete_all(ids, by=Actor.API), True)
+    return {}
 
 
 _TOUCHES = Batches(_touch_all)

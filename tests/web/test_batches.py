@@ -13,6 +13,7 @@ import pytest
 
 from ledger import LedgerUnavailable, SessionLedger
 from tests.web.services import UPLOAD, Service, wait_for
+from web import uploads
 from web.batches import MOST, Batches
 
 # Batches of any ledger: what is acted on it is the test's.
@@ -272,6 +273,21 @@ def test_while_the_ledger_is_locked_all_are_told_to_try_again(
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     answers = asked_at_once(service, [(method, path.format(name)) for name in ids])
     assert {each.status_code for each in answers} == {204 if method == "DELETE" else 200}
+
+
+@pytest.mark.sqlite
+def test_a_damaged_row_is_told_to_whoever_asks_for_it_and_to_nobody_else(service: Service) -> None:
+    sound, damaged = service.create(), service.create()
+    service.alter(damaged, inode=b"no text")
+    both = [sound, damaged]
+    assert uploads._touch_all(service.sessions, both) == {}  # so each is asked about by itself
+    assert uploads._delete_all(service.sessions, both) == {}
+    for method, path, done in (("POST", "/{}/touch", 200), ("DELETE", "/{}", 204)):
+        told = asked_at_once(service, [(method, path.format(name)) for name in both])
+        assert [each.status_code for each in told] == [done, 503]
+        assert "is damaged" in told[1].json()["detail"]
+    assert (service.root / damaged).is_dir()
+    service.alter(damaged, inode=None)
 
 
 def test_one_whose_directory_vanished_is_told_so(service: Service) -> None:
