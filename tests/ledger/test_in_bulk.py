@@ -34,6 +34,10 @@ def counted_writes(*, refused_from: int = 1000) -> Iterator[list[int]]:
         yield writes
 
 
+def refuse() -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 def counted(world: World, name: str) -> int:
     place = world.sessions.place
     place.write_counts()
@@ -86,9 +90,6 @@ def test_whose_touch_is_not_just_a_touch_is_left_out(world: World) -> None:
 
 def test_one_that_the_disk_refuses_keeps_no_other_from_its_touch(world: World) -> None:
     first, refused, last = (world.create(age=2) for _ in range(3))
-
-    def refuse() -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with around("system.set_mtime", before=refuse, times=1):
         told = world.sessions.touch_all([first, refused, last])
@@ -164,9 +165,6 @@ def test_whose_deletion_is_not_just_that_is_left_out(world: World) -> None:
 def test_one_that_cannot_be_moved_stays_and_the_others_go(world: World) -> None:
     ids = [world.create() for _ in range(3)]
 
-    def refuse() -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
     with around("moves.set_aside", before=refuse, times=1):
         gone = world.sessions.delete_all(ids)
     [stayed] = set(ids) - gone
@@ -179,9 +177,6 @@ def test_one_that_cannot_be_moved_stays_and_the_others_go(world: World) -> None:
 
 def test_one_that_cannot_be_looked_at_stays_and_the_others_go(world: World) -> None:
     ids = [world.create() for _ in range(3)]
-
-    def refuse() -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with around("life._beginning", before=refuse, times=1):
         gone = world.sessions.delete_all(ids)
