@@ -7,6 +7,7 @@ each process adds to one sum, and a crash costs the last second of it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -22,6 +23,8 @@ from ledger import bulk, postgresql
 from ledger.database import Database
 from ledger.errors import CoatcheckError, CommitUnknown
 from ledger.models import COUNTS, SESSIONS
+
+log = logging.getLogger("coatcheck")
 
 STATES = "sessions"  # by state
 CREATIONS, TOUCHES, CLAIMS, DELETIONS = "creations", "touches", "claims", "deletions"
@@ -75,6 +78,25 @@ def by_looking(connection: Connection, root_id: str) -> dict[Key, int]:
     state = SESSIONS.c.state
     query = select(state, func.count()).where(SESSIONS.c.root_id == root_id).group_by(state)
     return {of(STATES, found): count for found, count in connection.execute(query)}
+
+
+def mend(database: Database, root_id: str) -> Counter[Key]:
+    """What is kept of the sessions is what their rows say; by how much it was not.
+
+    A version that kept no counts may have written beside this one. What others change meanwhile,
+    they count themselves: the difference stays what it was at one moment.
+    """
+    with database.read() as connection:
+        wanting = Counter(by_looking(connection, root_id))
+        wanting.subtract(
+            {key: n for key, n in kept(connection, root_id).items() if key[0] == STATES}
+        )
+    wanting = Counter({key: by for key, by in wanting.items() if by})
+    if wanting:
+        log.warning("the sessions by their state were counted wrongly, which is mended")
+        with database.write() as connection:
+            add(connection, root_id, wanting)
+    return wanting
 
 
 def observed(name: str, labels: tuple[str, ...], us: int, bounds: Iterable[float]) -> Counter[Key]:

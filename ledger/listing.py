@@ -6,8 +6,10 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 
-from ledger import queries, system
+from ledger import counts, queries, system
+from ledger.counts import STATES
 from ledger.disk import HOUSE, INCOMING, TRASH
+from ledger.models import State
 from ledger.place import Place
 from ledger.plan import Action, Evidence, Facts, Finding, Policy, Verdict, judge
 from ledger.report import Entry, Report
@@ -118,7 +120,9 @@ class Listing:
     def expect(self) -> None:
         """Sets the progress's total to what the ledger has."""
         with self.place.database.read() as connection:
-            self.progress.total, _ = queries.totals(connection, self.place.root_id)
+            kept = counts.kept(connection, self.place.root_id)
+        standing = (State.ACTIVE, State.CLAIMING)
+        self.progress.total = sum(kept.get(counts.of(STATES, state), 0) for state in standing)
 
     # What is listed
 

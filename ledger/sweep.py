@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import takewhile
 
-from ledger import guards, pruning, states, upkeep
+from ledger import counts, guards, pruning, states, upkeep
 from ledger.aside import SettingAside, as_on_disk
 from ledger.disk import INCOMING, TRASH, TrashName
 from ledger.errors import CoatcheckError, Guard, LedgerFull, RootMismatch, SweepStopped, UsageError
@@ -161,6 +161,7 @@ class Sweep:
             self._act_on(list(self._finished_late))
         if not self._order.on_full_disk:
             pruning.prune(self._place, self._now)
+            counts.mend(self._place.database, self._place.root_id)
         pruning.prune_reports(self._place, self._now)
         return self._out
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import delete, text
 
 from ledger import (
     RootUnavailable,
@@ -20,6 +20,7 @@ from ledger import (
     queries,
 )
 from ledger.counts import CLAIMS, CREATIONS, DELETIONS, TOUCHES, Key, Tally
+from ledger.models import SESSIONS
 from ledger.runs import RecordedRun
 from tests.hostile.worlds import fork
 from tests.ledger.schemas import to_first_schema
@@ -282,3 +283,22 @@ def test_a_ledger_of_the_first_schema_is_counted_once_when_it_is_opened(tmp_path
         found = counts.kept(connection, sessions.place.root_id)
         seen = counts.by_looking(connection, sessions.place.root_id)
     assert found == seen == {("sessions", ("active",)): 2, ("sessions", ("deleted",)): 1}
+
+
+@pytest.mark.miscounts
+def test_what_a_version_without_counts_wrote_is_counted_by_the_next_sweep(
+    any_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = any_world
+    ended, pruned, _ = (world.create() for _ in range(3))
+    world.alter(ended, state="deleted")
+    with world.sessions.place.database.write() as connection:
+        connection.execute(delete(SESSIONS).where(SESSIONS.c.session_id == pruned))
+    for name in (ended, pruned):
+        shutil.rmtree(world.root / name)
+    world.sessions.sweep()
+    assert "counted wrongly" in caplog.text
+    assert number(world, counts.STATES, "active") == number(world, counts.STATES, "deleted") == 1
+    caplog.clear()
+    world.sessions.sweep()
+    assert "counted wrongly" not in caplog.text
