@@ -70,12 +70,17 @@ class LocalSource:
         """Its first rows at once; how many there are beyond a thousand may have to be counted."""
         choice = self._choice(view)
         with self._plainly(cancel), self._reading(cancel) as connection:
-            most = None if at_end else _COUNTED_AT_ONCE + 1
-            total = pages.count(connection, self._root_id, choice, most)
-            exact = at_end or total <= _COUNTED_AT_ONCE
-            window = RankWindow(total if exact else _COUNTED_AT_ONCE, exact=exact)
-            last = total - 1 if at_end else 0
-            self._fill(connection, window, choice, last - BLOCK if at_end else 0, last)
+            if at_end:
+                total = pages.count(connection, self._root_id, choice)
+                window = RankWindow(total, exact=True)
+                self._fill(connection, window, choice, total - 1 - BLOCK, total - 1)
+                return window
+            window = RankWindow(0, exact=False)
+            window.put(self._load(connection, choice, Task(0)))
+            if not window.exact:  # else every row was looked at, and need not be once more
+                total = pages.count(connection, self._root_id, choice, _COUNTED_AT_ONCE + 1)
+                window.total = min(total, _COUNTED_AT_ONCE)
+                window.exact = total <= _COUNTED_AT_ONCE
         return window
 
     def load(self, view: View, task: Task, cancel: Cancel) -> Part:

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from ledger import Finding, Guard, Progress, SessionNotFound, SweepStopped, guards, runs
-from ledger.models import SESSIONS
+from ledger import Finding, Guard, Progress, SessionNotFound, SweepStopped, guards, runs, states
+from ledger.models import SESSIONS, Actor, Origin
+from ledger.states import New
 from tests.tui.worlds import HOUR, World
 from tui.filters import Filter, Row
 from tui.source import FAILURES, Around, View
@@ -46,6 +47,21 @@ def test_sessions_come_newest_first_with_what_the_ledger_knows(world: World) -> 
     assert (first.bytes, first.files, first.state) == (30, 2, "active")
     assert first.path == newer.path
     assert first.expires_at - first.last_touch_at == world.sessions.settings.max_age_us
+
+
+@pytest.mark.parametrize("count", [0, 128, 129, 1001])
+def test_a_list_of_any_length_is_read_to_its_end(world: World, count: int) -> None:
+    place = world.sessions.place
+    new = [New(f"row-{n}", Origin.CREATED, "created", n, n) for n in range(count)]
+    with place.database.write() as connection:
+        states.insert(connection, place.root_id, new, Actor.LIBRARY, world.sessions.clock())
+    window = world.source.open(View(), Cancel())
+    assert window.total == min(count, 1000) or not window.exact
+    ids = [row.id for row in read_all(world, View())]
+    assert ids == [f"row-{n}" for n in reversed(range(count))]
+    end = world.source.open(View(), Cancel(), at_end=True)
+    last = end.row(end.total - 1)
+    assert last is None if not count else last is not None and last.id == "row-0"
 
 
 @pytest.mark.parametrize("down", [True, False])
