@@ -434,7 +434,6 @@ EVERY_DAY = {
     Delete,
     Restore,
     Sweep,
-    SweepInTwoThreads,
     SweepUsed,
     Adopt,
 }

@@ -272,7 +272,7 @@ _steps = st.one_of(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.lists(_steps, max_size=12))
 def test_whatever_happens_to_a_clock_what_is_used_stays_and_what_is_not_goes(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float]]

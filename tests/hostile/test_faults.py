@@ -117,7 +117,7 @@ def test_refused_a_look_it_loses_nothing_and_says_so(kind: type[Operation], stag
 
 
 @needs_strace
-@every_day({Claim, Sweep}, [Claim, CreateWithFiles, Delete, Restore, Sweep, Upload])
+@every_day({Sweep}, [Claim, CreateWithFiles, Delete, Restore, Sweep, Upload])
 def test_refused_by_the_system_it_loses_nothing_and_says_so(
     kind: type[Operation], stage: Stage
 ) -> None:

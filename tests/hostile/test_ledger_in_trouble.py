@@ -331,7 +331,7 @@ def copy_with_times(source: Path, target: Path) -> None:
 
 
 def test_no_live_session_is_lost_to_a_corrupted_ledger(stage: Stage) -> None:
-    corrupt(stage, range(SEED, SEED + 25))
+    corrupt(stage, range(SEED, SEED + 15))
 
 
 @pytest.mark.torture

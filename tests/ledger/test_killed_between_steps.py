@@ -215,7 +215,7 @@ def test_a_touch_between_a_killed_sweep_and_the_next_brings_the_session_back(
         assert found(world.sessions, session_id) is Finding.LIVE
 
 
-@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("every", [20, pytest.param(1, marks=pytest.mark.torture)])
 def test_a_finishing_that_is_killed_anywhere_is_finished_in_the_end(
     world: World, every: int
 ) -> None:

@@ -523,7 +523,7 @@ def files_in(path: Path) -> dict[str, bytes]:
 
 @pytest.mark.timeout(1800)  # what fails is made small, which takes its time
 @pytest.mark.parametrize(
-    ("examples", "steps"), [(10, 25), pytest.param(2000, 60, marks=pytest.mark.torture)]
+    ("examples", "steps"), [(8, 20), pytest.param(2000, 60, marks=pytest.mark.torture)]
 )
 def test_sessions_live_as_the_model_says(empty_ledger: Path, examples: int, steps: int) -> None:
     Sessions.template = empty_ledger

@@ -12,6 +12,7 @@ import pytest
 
 from ledger import CommitUnknown, LedgerUnavailable, SessionError
 from ledger.demo import SCENES
+from tests.everyday import params
 from tests.ledger.world import FILES, World, findings
 from tests.postgres.proxy import Cut, Proxy
 
@@ -105,7 +106,7 @@ def for_every_day(chosen: set[str], *, slow: set[str]) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("cut", Cut)
+@pytest.mark.parametrize("cut", params({Cut.ANSWERED}, Cut))
 @pytest.mark.parametrize("name", for_every_day({"sweep"}, slow={"claim", "delete"}))
 def test_a_connection_lost_about_any_commit_loses_nothing_and_the_operation_may_be_repeated(
     name: str, cut: Cut, far_world: World, proxy: Proxy
