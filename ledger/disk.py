@@ -148,33 +148,38 @@ class Root:
 
     @property
     def house(self) -> int:
-        return self._folder(HOUSE, self.fd)
+        return self._folder(HOUSE)
 
     @property
     def trash(self) -> int:
-        return self._folder(TRASH, self.house)
+        return self._folder(TRASH)
 
     @property
     def incoming(self) -> int:
-        return self._folder(INCOMING, self.house)
+        return self._folder(INCOMING)
 
     @property
     def reports(self) -> int:
-        return self._folder(REPORTS, self.house)
+        return self._folder(REPORTS)
 
-    def _folder(self, name: str, dir_fd: int) -> int:
-        if name not in self._open:
-            fd = open_directory(name, dir_fd=dir_fd)
-            if self._open.setdefault(name, fd) != fd:  # another thread was first
-                os.close(fd)
-        return self._open[name]
+    def _folder(self, name: str) -> int:
+        fd = self._open.get(name)
+        if fd is None:
+            opened = open_directory(name, dir_fd=self._parent_of(name))
+            fd = self._open.setdefault(name, opened)
+            if fd != opened:  # another thread was first
+                os.close(opened)
+        return fd
+
+    def _parent_of(self, folder: str) -> int:
+        return self.fd if folder == HOUSE else self.house
 
     def check(self) -> None:
         """Raises RootUnavailable unless the path still leads to the directory that is open, and
         what is coatcheck's own in there is as well."""
         self.check_path()
         for name, fd in list(self._open.items()):
-            if not stands(name, fd, self.fd if name == HOUSE else self.house):
+            if not stands(name, fd, self._parent_of(name)):
                 raise RootUnavailable(
                     f"{name} was removed or replaced in the root {self.path} while coatcheck ran. "
                     "Restart it: what is missing is made anew."
@@ -267,7 +272,7 @@ def look(fd: int, now: int) -> Facts:
     own = os.fstat(fd)
     mtime, ctime = own.st_mtime_ns, own.st_ctime_ns
     files = size = 0
-    for *_, facts in walk(fd):
+    for _, _, _, facts in walk(fd):
         mtime = max(mtime, facts.st_mtime_ns)
         ctime = max(ctime, facts.st_ctime_ns)
         if stat.S_ISREG(facts.st_mode):
@@ -287,7 +292,7 @@ def look(fd: int, now: int) -> Facts:
 
 def _newest(fd: int, kind: str, limit: int) -> int | None:
     """The newest time of this kind that does not lie in the future, where some do."""
-    facts = chain([os.fstat(fd)], (seen.facts for seen in walk(fd)))
+    facts = chain([os.fstat(fd)], (facts for _, _, _, facts in walk(fd)))
     times = (max(0, getattr(each, kind) // 1000) for each in facts)
     return max((at for at in times if at <= limit), default=None)
 
@@ -301,7 +306,7 @@ def _present(now: int) -> int:
 def newer_than(fd: int, seen: int, now: int) -> bool:
     """Whether anything in the directory bears an mtime after `seen` that is not in the future."""
     mtime = os.fstat(fd).st_mtime_ns
-    for *_, facts in walk(fd):
+    for _, _, _, facts in walk(fd):
         mtime = max(mtime, facts.st_mtime_ns)
     if mtime // 1000 <= seen:
         return False

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import cast
+from typing import Any, NamedTuple, Self, cast
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, text
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement
@@ -203,12 +202,8 @@ class UnsoundRow(Exception):
 _STATES, _ORIGINS, _TEXT = frozenset(State), frozenset(Origin), frozenset({str, type(None)})
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A session's row as it was read: the fields of `SessionRow`, in its order.
-
-    Raises UnsoundRow for what is none: a sweep acts on rows, and on no damaged one.
-    """
+class _Fields(NamedTuple):
+    """Those of `SessionRow`, in its order."""
 
     pk: int
     root_id: str
@@ -230,7 +225,17 @@ class Record:
     ended_by: str | None
     ended_why: str | None
 
-    def __post_init__(self) -> None:
+
+class Record(_Fields):
+    """A session's row as it was read.
+
+    Raises UnsoundRow for what is none: a sweep acts on rows, and on no damaged one.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, *row: Any, **named: Any) -> Self:
+        self = super().__new__(cls, *row, **named)
         # Written out, since every row that is read comes by here.
         sound = (
             self.state in _STATES
@@ -243,6 +248,7 @@ class Record:
         )
         if not sound:
             raise UnsoundRow("the row of a session holds what coatcheck never writes")
+        return self
 
 
 def short(session_id: str) -> str:

@@ -21,6 +21,7 @@ from typing import NamedTuple, TypeVar
 
 _T = TypeVar("_T")
 
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 RENAME_NOREPLACE = 1
 # No mount crossed, no link followed, nothing above the directory.
 RESOLVE_HERE = 0x01 | 0x02 | 0x04 | 0x08
@@ -329,7 +330,7 @@ def _call(name: str, numbers: dict[str, int]) -> Callable[..., int] | None:
 
 
 def _encoded(name: str) -> bytes:
-    encoded = os.fsencode(name)
+    encoded = name.encode(_ENCODING, _ERRORS)
     if b"\0" in encoded:  # C would take the name to end there.
         raise ValueError("embedded null byte")
     return encoded

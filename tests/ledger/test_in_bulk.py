@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +43,15 @@ def counted(world: World, name: str) -> int:
     place.write_counts()
     with place.database.read() as connection:
         return counts.kept(connection, place.root_id).get((name, ()), 0)
+
+
+def updates_of(world: World) -> Callable[[], list[str]]:
+    """From here on, what SQLite is told to change of the sessions."""
+    raw = world.sessions.place.database.engine.raw_connection()
+    text: list[str] = []
+    raw.driver_connection.set_trace_callback(text.append)  # type: ignore[union-attr]
+    raw.close()
+    return lambda: [each for each in text if each.startswith("UPDATE coatcheck_session ")]
 
 
 # Touched
@@ -114,16 +123,30 @@ def test_touches_read_their_own_rows_however_many_are_active(world: World, many:
     """By the index of the state, SQLite would read every active session."""
     database = world.sessions.place.database
     ids = [world.create() for _ in range(many)]
-    raw = database.engine.raw_connection()
-    text: list[str] = []
-    raw.driver_connection.set_trace_callback(text.append)  # type: ignore[union-attr]
-    raw.close()
+    text = updates_of(world)
     world.sessions.touch_all(ids)
-    [statement] = {each for each in text if each.startswith("UPDATE coatcheck_session")}
+    [statement] = set(text())
     with database.read() as connection:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
     [plan] = rows
     assert "coatcheck_session_by_id (root_id=? AND session_id=?)" in str(plan)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize("ends", ["deleted", "expired"])
+def test_an_end_sets_no_column_that_stays_as_it_is(world: World, ends: str) -> None:
+    """Of each that is set, every index is written anew."""
+    ids = [world.create(age=30, files={"a.txt": b"a"}) for _ in range(MANY)]
+    text = updates_of(world)
+    if ends == "deleted":
+        world.sessions.delete_all(ids)
+    else:
+        world.sessions.sweep()
+    updates = text()
+    assert len(updates) == 2 * MANY
+    for column in ("bytes", "files", "last_touch_at", "created_at", "touched"):
+        assert not any(f"{column}=" in each for each in updates), (column, updates[0])
+    assert {str(world.known(name).state) for name in ids} == {ends}
 
 
 # Deleted

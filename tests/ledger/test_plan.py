@@ -243,7 +243,7 @@ def test_settled_are_live_in_use_waiting_and_foreign() -> None:
         (verdict(None, Facts(Kind.UNREADABLE, "Permission denied")), "Permission denied"),
         (verdict(row(State.CLAIMING), ABSENT), "its claim was interrupted"),
         (
-            verdict(replace(row(State.REMOVING), remover=Actor.API), ABSENT),
+            verdict(row(State.REMOVING)._replace(remover=Actor.API), ABSENT),
             "its removal by api was interrupted",
         ),
         (verdict(row(State.EXPIRED, touch=1), directory(2)), "the removal was lost"),
@@ -286,7 +286,7 @@ DISKS = st.builds(
     in_use=st.booleans(),
 )
 ROWS = st.none() | st.builds(
-    replace,
+    Record._replace,
     st.sampled_from(State).map(row),
     last_touch_at=st.integers(0, NOW + 30 * 24 * HOUR) | st.integers(NOW - MAX_AGE, NOW),
     touched=st.booleans(),
@@ -322,7 +322,7 @@ def test_nothing_is_immortal(row: Record | None, disk: Facts, policy: Policy) ->
     base = row or TABLE[0].row
     assert base is not None
     at = NOW if found.activity is None else found.activity
-    kept = replace(base, state=State.ACTIVE, last_touch_at=at)
+    kept = base._replace(state=State.ACTIVE, last_touch_at=at)
     later = NOW + policy.max_age + SECOND + 1
     past = [at for at in (disk.mtime, disk.ctime) if at is not None and at <= NOW + SECOND]
     still = replace(disk, mtime=max(past, default=None), ctime=max(past, default=None))

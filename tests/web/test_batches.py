@@ -275,10 +275,9 @@ def test_while_the_ledger_is_locked_all_are_told_to_try_again(
     assert {each.status_code for each in answers} == {204 if method == "DELETE" else 200}
 
 
-@pytest.mark.sqlite
 def test_a_damaged_row_is_told_to_whoever_asks_for_it_and_to_nobody_else(service: Service) -> None:
     sound, damaged = service.create(), service.create()
-    service.alter(damaged, inode=b"no text")
+    service.alter(damaged, origin="nowhere")
     both = [sound, damaged]
     assert uploads._touch_all(service.sessions, both) == {}  # so each is asked about by itself
     assert uploads._delete_all(service.sessions, both) == {}
@@ -287,7 +286,7 @@ def test_a_damaged_row_is_told_to_whoever_asks_for_it_and_to_nobody_else(service
         assert [each.status_code for each in told] == [done, 503]
         assert "is damaged" in told[1].json()["detail"]
     assert (service.root / damaged).is_dir()
-    service.alter(damaged, inode=None)
+    service.alter(damaged, origin="created")
 
 
 def test_one_whose_directory_vanished_is_told_so(service: Service) -> None:
