@@ -22,7 +22,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from ledger import bulk, postgresql
 from ledger.database import Database
 from ledger.errors import CoatcheckError, CommitUnknown
-from ledger.models import COUNTS, SESSIONS
+from ledger.models import COUNTS, SESSIONS, State
 
 log = logging.getLogger("coatcheck")
 
@@ -74,10 +74,13 @@ def kept(connection: Connection, root_id: str) -> dict[Key, int]:
 
 
 def by_looking(connection: Connection, root_id: str) -> dict[Key, int]:
-    """The sessions by their state as their rows say it: what the kept numbers must be."""
+    """The sessions by their state as their rows say it: what the kept numbers must be. A row
+    that is damaged, and names none, is not counted."""
     state = SESSIONS.c.state
-    query = select(state, func.count()).where(SESSIONS.c.root_id == root_id).group_by(state)
-    return {of(STATES, found): count for found, count in connection.execute(query)}
+    query = select(state, func.count()).where(
+        SESSIONS.c.root_id == root_id, state.in_([str(state) for state in State])
+    )
+    return {of(STATES, found): count for found, count in connection.execute(query.group_by(state))}
 
 
 def mend(database: Database, root_id: str) -> Counter[Key]:

@@ -6,8 +6,9 @@ import errno
 import os
 import re
 import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -388,9 +389,16 @@ class StoredFile(NamedTuple):
 
 def files_of(fd: int) -> list[StoredFile]:
     """Every regular file below an open session directory, by name. Raises OSError."""
-    found = [
-        StoredFile("/".join([*trail, name]), facts.st_size)
-        for _, trail, name, facts in walk(fd)
-        if stat.S_ISREG(facts.st_mode)
-    ]
+    return few_files_of(fd, sys.maxsize) or []
+
+
+def few_files_of(fd: int, most: int) -> list[StoredFile] | None:
+    """The same; None where more than `most` entries lie there."""
+    found: list[StoredFile] = []
+    with closing(walk(fd)) as entries:
+        for number, (_, trail, name, facts) in enumerate(entries):
+            if number >= most:
+                return None
+            if stat.S_ISREG(facts.st_mode):
+                found.append(StoredFile("/".join([*trail, name]), facts.st_size))
     return sorted(found)

@@ -17,6 +17,7 @@ from ledger.counts import TOUCHES
 from ledger.disk import TrashName, examine, is_session_id, lying_there
 from ledger.errors import (
     ClaimsUnavailable,
+    LedgerUnavailable,
     NameTaken,
     SessionBusy,
     SessionElsewhere,
@@ -125,8 +126,9 @@ def touch(place: Place, session_id: str, now: int, by: Actor) -> Record:
 def touch_all(place: Place, ids: Sequence[str], now: int) -> list[Record]:
     """Those of the sessions that are active and stand, touched in one transaction. What there is
     to do or to say about any other, `touch` knows."""
+    possible = [name for name in ids if is_session_id(name)]
     with place.database.write() as connection:
-        touched = states.touch_all(connection, place.root_id, ids, now)
+        touched = states.touch_all(connection, place.root_id, possible, now)
     stamped: list[Record] = []
     for record in touched.values():
         with suppress(OSError):
@@ -320,9 +322,16 @@ def delete_all(
     each. What there is to do or to say about any other, `delete` knows."""
     with place.database.read() as connection:
         rows = queries.records_of(connection, place.root_id, ids).values()
-    active = [row for row in rows if row.state == State.ACTIVE]
+    active = [row for row in rows if row.state == State.ACTIVE and _stands(place, row)]
     deletions = _delete_rows(place, active, clock, by, if_free=True)
     return {each.row.session_id: each.entry for each in deletions if each.entry}
+
+
+def _stands(place: Place, row: Record) -> bool:
+    """Whether its directory is where it belongs: to look for another one elsewhere takes long."""
+    with suppress(OSError):
+        return place.inode_of(row.session_id) is not None
+    return False
 
 
 @dataclass(slots=True)
@@ -347,7 +356,7 @@ def _delete_rows(
     deletions = {row.pk: _Deletion(row) for row in rows}
     with ExitStack() as stack:
         for row in rows:
-            stack.enter_context(place.presence(row.session_id))
+            stack.enter_context(place.presence(row.session_id, at_once=if_free))
         now = clock()
         begin: list[Move] = []
         for row in rows:
@@ -365,7 +374,7 @@ def _delete_rows(
                 _move_all(place, [_undone(removing, before, by, why)], clock())
             else:
                 end.append(Move(removing, State.DELETED, by, "deleted"))
-        ended = _move_all(place, end, clock(), if_free=if_free)
+        ended = _end_all(place, end, clock(), if_free=if_free)
         for removing in (each.record for each in end):
             found = deletions[removing.pk]
             if removing.pk in ended:
@@ -373,6 +382,17 @@ def _delete_rows(
             else:
                 found.is_settled, found.entry = _after_a_lost_end(place, removing)
     return list(deletions.values())
+
+
+def _end_all(place: Place, end: Sequence[Move], now: int, *, if_free: bool) -> dict[int, Moved]:
+    """Whose row was locked just then is waited for, as it would be alone: left for later, a sweep
+    may finish it, and its DELETE would be told that there was nothing to delete."""
+    ended = _move_all(place, end, now, if_free=if_free)
+    if if_free:
+        for want in (each for each in end if each.record.pk not in ended):
+            with suppress(LedgerUnavailable):
+                ended |= _move_all(place, [want], now)
+    return ended
 
 
 def _beginning(place: Place, row: Record, by: Actor, now: int) -> Move:

@@ -91,16 +91,17 @@ class Place:
             time.sleep(0.005)
 
     @contextmanager
-    def presence(self, session_id: str) -> Iterator[None]:
-        """Meanwhile a sweep sees, by a shared lock where one can be had, that somebody is at it."""
+    def presence(self, session_id: str, *, at_once: bool = False) -> Iterator[None]:
+        """Meanwhile a sweep sees, by a shared lock where one can be had, soon or `at_once`, that
+        somebody is at it."""
         try:
             fd = open_directory(session_id, dir_fd=self.root.fd)
         except OSError:
             yield
             return
         try:
-            began = time.monotonic()
-            while not system.lock_shared(fd) and time.monotonic() < began + _GLANCE_S:
+            until = time.monotonic() + (0 if at_once else _GLANCE_S)
+            while not system.lock_shared(fd) and time.monotonic() < until:
                 time.sleep(0.001)
             yield
         finally:

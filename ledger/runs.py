@@ -209,9 +209,11 @@ class RecordedRun:
 
     def failed(self, error: BaseException, now: int) -> None:
         """The run broke off; what it left half done, the next one finishes."""
-        removed = self._order.progress.removed - self._removed_before
-        counted = {counts.of(SWEEP_REMOVED): removed}
-        self._end("failed", now, counted, why=str(error) or type(error).__name__)
+        progress = self._order.progress
+        counted = {counts.of(SWEEP_REMOVED): progress.removed - self._removed_before}
+        why = str(error) or type(error).__name__
+        far = {"done": progress.done, "total": progress.total, "removed": progress.removed}
+        self._end("failed", now, counted, why=why, **far)
 
     def _end(self, state: str, now: int, counted: Mapping[Key, int], **values: Any) -> None:
         """The run is told of and counted at once, or not at all."""

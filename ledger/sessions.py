@@ -23,7 +23,7 @@ from ledger import (
     sweep,
     system,
 )
-from ledger.disk import StoredFile, files_of, is_session_id, open_directory
+from ledger.disk import StoredFile, few_files_of, files_of, is_session_id, open_directory
 from ledger.errors import DryRunGone, LedgerFull, SessionNotFound, UsageError
 from ledger.health import Health, health
 from ledger.incoming import Upload
@@ -193,6 +193,14 @@ class SessionLedger:
         fd = self._open(session_id)
         try:
             return files_of(fd)
+        finally:
+            os.close(fd)
+
+    def few_files(self, session_id: str, most: int) -> list[StoredFile] | None:
+        """The same, without looking on where it has more than `most` entries: None."""
+        fd = self._open(session_id)
+        try:
+            return few_files_of(fd, most)
         finally:
             os.close(fd)
 

@@ -161,7 +161,8 @@ class Sweep:
             self._act_on(list(self._finished_late))
         if not self._order.on_full_disk:
             pruning.prune(self._place, self._now)
-            counts.mend(self._place.database, self._place.root_id)
+            with suppress(CoatcheckError):  # a sweep that is done has not failed for a metric
+                counts.mend(self._place.database, self._place.root_id)
         pruning.prune_reports(self._place, self._now)
         return self._out
 

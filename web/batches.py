@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -37,24 +38,28 @@ class Batches(Generic[Told]):
 
     def __init__(self, act_on_all: ActOnAll[Told]) -> None:
         self._act_on_all = act_on_all
-        # By event loop, which a queue at rest does not keep alive.
-        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue[Told]]
+        # By event loop and ledger, which a queue at rest keeps neither of alive.
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queues[Told]]
         self._queues = WeakKeyDictionary()
 
     async def act(self, sessions: SessionLedger, session_id: str) -> Told | None:
         """What came of it; None where the session is to be acted on by itself. Raises what stood in
         the way of the whole batch."""
-        loop = asyncio.get_running_loop()
-        queue = self._queues.get(loop)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # another kind of loop, whose threads anyio knows
+            return None
+        queues = self._queues.setdefault(loop, WeakKeyDictionary())
+        queue = queues.get(sessions)
         if queue is None:
-            queue = self._queues[loop] = _Queue(self._act_on_all)
+            queue = queues[sessions] = _Queue(self._act_on_all)
         answer: asyncio.Future[Told | None] = loop.create_future()
         queue.add(loop, _Ask(sessions, session_id, answer))
         return await answer
 
 
 class _Queue(Generic[Told]):
-    """Those of one event loop, and who works them off."""
+    """Those of one event loop and ledger, and who works them off."""
 
     def __init__(self, act_on_all: ActOnAll[Told]) -> None:
         self._act_on_all = act_on_all
@@ -79,13 +84,11 @@ class _Queue(Generic[Told]):
             self._waiting = []
 
     def _next(self) -> list[_Ask[Told]]:
-        """A batch: of one ledger, and of each session one, so that who asks twice is told twice."""
+        """A batch: of each session one, so that who asks twice is told twice."""
         batch: dict[str, _Ask[Told]] = {}
         later: list[_Ask[Told]] = []
         for ask in self._waiting:
-            first = next(iter(batch.values()), ask)
-            fits = len(batch) < MOST and ask.sessions is first.sessions
-            if fits and ask.session_id not in batch:
+            if len(batch) < MOST and ask.session_id not in batch:
                 batch[ask.session_id] = ask
             else:
                 later.append(ask)
@@ -113,5 +116,12 @@ class _Queue(Generic[Told]):
 
 
 def _of_its_own(error: Exception) -> Exception:
-    """What is raised grows on its way, so each has one of its own."""
-    return copy.copy(error).with_traceback(error.__traceback__)
+    """What is raised grows on its way, so each has one of its own, where it can be had."""
+    with suppress(Exception):
+        own = copy.copy(error)
+        if str(own) == str(error):  # else its class words its arguments, once more
+            return own.with_traceback(error.__traceback__)
+    return error
+
+
+_Queues = WeakKeyDictionary[SessionLedger, _Queue[Told]]

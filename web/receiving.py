@@ -61,7 +61,7 @@ class Arrival:
         self._held: list[Begin | bytes] = []
         self._held_bytes = self._taken_bytes = 0
         self.has_files = False
-        self._is_committed = False
+        self._is_committed = self._is_over = False
         self._handed_over_at = time.monotonic()
 
     async def begin(self, make: Callable[[], Upload], file: str | None, size: int | None) -> None:
@@ -70,6 +70,7 @@ class Arrival:
 
         def begin() -> None:
             with self._turn:
+                self._check_not_over()
                 self._upload = self._stack.enter_context(make())
                 if file is not None:
                     self._upload.open_file(file, replace=True)
@@ -112,7 +113,16 @@ class Arrival:
     async def discard(self) -> None:
         """Leaves nothing of what was not committed."""
         if not self._is_committed:
-            await self._act(self._stack.close)
+            await self._act(self._end)
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._stack.close()
+
+    def _check_not_over(self) -> None:
+        """A task may be cancelled, and its upload given up, before its thread comes to its turn."""
+        if self._is_over:
+            raise RuntimeError("this upload was given up")
 
     async def _hand_over(self) -> None:
         held = self._let_go()
@@ -126,6 +136,7 @@ class Arrival:
     async def _act(self, act: Callable[[], T]) -> T:
         def acting() -> T:
             with self._turn:
+                self._check_not_over()
                 return act()
 
         return await _WRITING.run(acting)

@@ -81,6 +81,8 @@ async def touch(session_id: SessionId, sessions: Sessions) -> SessionOut:
         return _with_files(sessions, sessions.touch(session_id, by=Actor.API))
 
     told = await _TOUCHES.act(sessions, session_id)
+    if isinstance(told, Session):
+        return await to_thread.run_sync(_with_files, sessions, told)
     return await to_thread.run_sync(alone) if told is None else told
 
 
@@ -157,12 +159,14 @@ def delete_file(session_id: SessionId, name: FileName, sessions: Sessions) -> No
         raise _no_file(name)
 
 
-def _touch_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, SessionOut]:
-    told: dict[str, SessionOut] = {}
+def _touch_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, SessionOut | Session]:
+    """Of a session with many files only that it is touched: nobody else waits for their list."""
+    told: dict[str, SessionOut | Session] = {}
     with suppress(LedgerDamaged):  # by a row of one of them: only who asks for that one learns it
         for session in sessions.touch_all(ids):
-            with suppress(OSError, SessionEnded):  # it is asked again, by itself, and says why not
-                told[session.id] = _with_files(sessions, session)
+            with suppress(OSError, SessionNotFound):  # it is asked by itself, and says why not
+                files = sessions.few_files(session.id, _FEW)
+                told[session.id] = session if files is None else SessionOut.of(session, files)
     return told
 
 
@@ -172,6 +176,7 @@ def _delete_all(sessions: SessionLedger, ids: Sequence[str]) -> dict[str, bool]:
     return {}
 
 
+_FEW = 64  # entries, whose names are read as quickly as the session is touched
 _TOUCHES = Batches(_touch_all)
 _DELETES = Batches(_delete_all)
 

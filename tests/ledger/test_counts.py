@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import delete, text
 
 from ledger import (
+    LedgerUnavailable,
     RootUnavailable,
     SessionEnded,
     SessionLedger,
@@ -20,7 +21,7 @@ from ledger import (
     queries,
 )
 from ledger.counts import CLAIMS, CREATIONS, DELETIONS, TOUCHES, Key, Tally
-from ledger.models import SESSIONS
+from ledger.models import SESSIONS, State
 from ledger.runs import RecordedRun
 from tests.hostile.worlds import fork
 from tests.ledger.schemas import to_first_schema
@@ -216,6 +217,9 @@ def test_sweeps_that_did_not_come_to_their_end_are_counted_as_that(world: World)
     assert number(world, counts.SWEEPS_ENDED, "failed", "false") == 1
     assert number(world, counts.SWEEPS_ENDED, "stopped", "false") == 1
     assert number(world, counts.SWEEP_REMOVED) == 1  # before it broke off
+    with world.sessions.place.database.read() as connection:
+        told = queries.sweeps(connection, world.sessions.place.root_id)
+    assert {row.state: row.removed for row in told} == {"done": 0, "failed": 1, "stopped": 0}
     assert not any(key[0] == counts.SWEEP_SECONDS for key in kept(world))
 
 
@@ -267,6 +271,43 @@ def test_the_oldest_live_session_is_found_whatever_ended_before(any_world: World
                 )
             ).all()
         assert "coatcheck_session_live" in str(plan)
+
+
+# A damaged one
+
+
+@pytest.mark.sqlite
+@pytest.mark.miscounts
+@pytest.mark.parametrize("state", ["nowhere", "", "a\tb", b"\xff", "x'ff'"])
+def test_a_damaged_row_that_no_sweep_acts_on_stops_none_and_is_not_counted(
+    world: World, state: str | bytes
+) -> None:
+    ended = world.create()
+    world.sessions.delete_session(ended)
+    with world.sessions.place.database.write() as connection:
+        damage = "UPDATE coatcheck_session SET state = ? WHERE session_id = ?"
+        if state == "x'ff'":  # a text that is not UTF-8
+            damage = damage.replace("?", f"CAST({state} AS TEXT)", 1)
+        values = (ended,) if "CAST" in damage else (state, ended)
+        connection.exec_driver_sql(damage, values)
+    stale = world.create(age=30)
+    for _ in range(2):
+        assert world.sessions.sweep().failures == []
+    assert world.state(stale) == "expired"
+    with world.sessions.place.database.read() as connection:
+        kept = counts.kept(connection, world.sessions.place.root_id)
+    assert {key[1][0] for key in kept if key[0] == counts.STATES} <= set(State)
+
+
+def test_a_count_that_cannot_be_mended_fails_no_sweep(world: World) -> None:
+    def refuse() -> None:
+        raise LedgerUnavailable("The ledger stayed locked; try again.")
+
+    stale = world.create(age=30)
+    with around("counts.mend", before=refuse):
+        assert world.sessions.sweep().removed == 1
+    assert world.state(stale) == "expired"
+    assert number(world, counts.SWEEPS_ENDED, "done", "false") == 1
 
 
 # An older ledger

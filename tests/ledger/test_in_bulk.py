@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -130,6 +131,23 @@ def test_touches_read_their_own_rows_however_many_are_active(world: World, many:
         rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}").all()
     [plan] = rows
     assert "coatcheck_session_by_id (root_id=? AND session_id=?)" in str(plan)
+
+
+def test_whose_directory_is_gone_is_left_out_and_who_holds_one_is_not_waited_for(
+    world: World,
+) -> None:
+    """To look for it in the trash, or to wait for who holds it, takes time of all the others."""
+    gone, held, free = (world.create() for _ in range(3))
+    os.rename(world.root / gone, world.folder / "elsewhere")
+    before = world.known(gone)
+    with world.sessions.place.hold(held, shared=False):
+        slept: list[float] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "sleep", slept.append)
+            assert world.sessions.delete_all([gone, held, free]) == {held, free}
+        assert slept == []
+    assert world.known(gone) == before
+    assert world.sessions.delete_session(gone)
 
 
 @pytest.mark.sqlite

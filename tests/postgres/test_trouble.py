@@ -161,6 +161,7 @@ def test_a_row_that_somebody_keeps_locked_holds_up_none_that_come_with_it(
     with another(postgres, database) as other:
         lock_row(other, locked)
         assert {each.id for each in sessions.touch_all([locked, *others])} == set(others)
+        assert sessions.touch_all([locked]) == []  # at once: those of the next batch wait for it
         assert sessions.delete_all([locked, *others]) == set(others)
     assert near_world.known(locked) == before
     assert sessions.delete_all([locked]) == {locked}
@@ -179,6 +180,19 @@ def test_a_row_locked_in_the_middle_of_its_deletion_is_left_to_be_finished(
     assert near_world.standing() == set()
     near_world.reopen()
     assert near_world.in_trash() == []
+
+
+def test_a_row_locked_for_a_moment_in_the_middle_of_its_deletion_is_waited_for(
+    near_world: World, postgres: Server, database: str
+) -> None:
+    """Else a sweep may finish it, and its DELETE be told that there was nothing to delete."""
+    ids = [near_world.create() for _ in range(2)]
+    with another(postgres, database) as other:
+        steps = iter([lambda: None, lambda: lock_row(other, ids[0]), other.rollback])
+        with around("states.move_all", before=lambda: next(steps)(), times=3) as moves:
+            assert near_world.sessions.delete_all(ids) == set(ids)
+    assert len(moves) == 3
+    assert {near_world.state(name) for name in ids} == {"deleted"}
 
 
 def test_two_that_wait_for_each_other_do_not_wait_for_ever(near_world: World) -> None:

@@ -68,7 +68,9 @@ class Service:
     sessions: SessionLedger
 
     def __post_init__(self) -> None:
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        # Given up before the server gives it up, which a request may then just be too late for.
+        kept = httpx.Limits(keepalive_expiry=2)
+        self.http = httpx.Client(base_url=self.url, timeout=30, limits=kept)
 
     @property
     def root(self) -> Path:

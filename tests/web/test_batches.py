@@ -1,7 +1,9 @@
 """Touches and DELETEs that come at once are carried out at once, and each has its own answer."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +17,10 @@ from ledger import LedgerUnavailable, SessionLedger
 from tests.web.services import UPLOAD, Service, wait_for
 from web import uploads
 from web.batches import MOST, Batches
+from web.shapes import SessionOut
 
 # Batches of any ledger: what is acted on it is the test's.
-LEDGER, OTHER = cast(SessionLedger, "one ledger"), cast(SessionLedger, "another one")
+LEDGER, OTHER = (cast(SessionLedger, type("Ledger", (), {})()) for _ in range(2))
 
 
 class Held:
@@ -90,24 +93,81 @@ def test_nobody_is_answered_before_his_is_done() -> None:
     in_time(act)
 
 
-def test_a_batch_has_each_session_once_and_is_of_one_ledger() -> None:
+def test_a_batch_has_each_session_once() -> None:
     held = Held()
 
     async def act() -> None:
         first = await held.ask("a")
         await held.begun(1)
-        asks = [*await held.ask("b", "b"), *await held.ask("b", "c", of=OTHER)]
-        asks += await held.ask("c")
+        asks = await held.ask("b", "b", "c")
         held.let_go()
         await asyncio.gather(*first, *asks)
 
     in_time(act)
-    assert held.batches == [
-        (LEDGER, ["a"]),
-        (LEDGER, ["b", "c"]),
-        (LEDGER, ["b"]),
-        (OTHER, ["b", "c"]),
-    ]
+    assert held.batches == [(LEDGER, ["a"]), (LEDGER, ["b", "c"]), (LEDGER, ["b"])]
+
+
+def test_a_ledger_that_is_away_holds_up_no_other() -> None:
+    held = Held()
+
+    async def act() -> None:
+        first = await held.ask("a")
+        await held.begun(1)
+        others = await held.ask("b", "c", of=OTHER)
+        await held.begun(2)  # while the first one is still under way
+        held.let_go()
+        await asyncio.gather(*first, *others)
+
+    in_time(act)
+    assert held.batches == [(LEDGER, ["a"]), (OTHER, ["b", "c"])]
+
+
+def test_a_ledger_that_is_closed_and_forgotten_is_kept_by_no_queue() -> None:
+    held = Held()
+    ledger = type("Ledger", (), {})()
+    known = weakref.ref(ledger)
+
+    async def act(of: Any) -> None:
+        held.let_go()
+        await asyncio.gather(*await held.ask("a", of=of))
+        held.batches.clear()
+
+    def is_gone() -> bool:
+        gc.collect()
+        return known() is None
+
+    asyncio.run(act(ledger))
+    del ledger
+    wait_for(is_gone)  # the last thread that it was lent to may still be ending
+
+
+def test_without_a_loop_of_asyncio_each_is_acted_on_by_itself() -> None:
+    with pytest.raises(StopIteration) as told:
+        Held().asked.act(LEDGER, "a").send(None)
+    assert told.value.value is None
+
+
+class Worded(Exception):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no {name}")
+
+
+class Keyed(Exception):
+    def __init__(self, *, name: str) -> None:
+        super().__init__(name)
+
+
+@pytest.mark.parametrize("error", [Worded("place"), Keyed(name="place")], ids=["worded", "keyed"])
+def test_an_error_that_cannot_be_copied_is_told_all_the_same(error: Exception) -> None:
+    held = Held()
+    held.error = error
+
+    async def act() -> None:
+        held.let_go()
+        errors = await asyncio.gather(*await held.ask("a", "b"), return_exceptions=True)
+        assert errors == [error, error]
+
+    in_time(act)
 
 
 def test_no_batch_is_larger_than_it_may_be() -> None:
@@ -185,7 +245,8 @@ def test_a_loop_that_ends_leaves_nobody_waiting_and_the_next_begins_anew() -> No
 
     waiting: list[asyncio.Task[str | None]] = []
     in_time(end_early)
-    assert [task.cancelled() for task in waiting] == [True, True]
+    assert waiting[0].done()  # in time, or not
+    assert waiting[1].cancelled()
     in_time(act)
 
 
@@ -273,6 +334,17 @@ def test_while_the_ledger_is_locked_all_are_told_to_try_again(
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     answers = asked_at_once(service, [(method, path.format(name)) for name in ids])
     assert {each.status_code for each in answers} == {204 if method == "DELETE" else 200}
+
+
+def test_nobody_waits_for_the_list_of_anothers_many_files(service: Service) -> None:
+    few, many = service.create(), service.create()
+    for number in range(65):
+        (service.root / many / f"{number}.txt").write_text("a")
+    told = uploads._touch_all(service.sessions, [few, many])
+    assert isinstance(told[few], SessionOut)
+    assert not isinstance(told[many], SessionOut)  # only that it is touched
+    answers = asked_at_once(service, [("POST", f"/{name}/touch") for name in (few, many)])
+    assert [len(each.json()["files"]) for each in answers] == [0, 65]
 
 
 def test_a_damaged_row_is_told_to_whoever_asks_for_it_and_to_nobody_else(service: Service) -> None:
