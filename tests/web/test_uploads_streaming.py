@@ -269,9 +269,10 @@ def test_a_body_that_moves_slowly_is_taken(serve: Serve) -> None:
     service = serve(stall_s=5)
     body = multipart(FILE, ("name=label", b"slow"))
     with service.begun(post(length=len(body))) as connection:
-        for at in range(0, len(body), 100):
+        for at in range(0, len(body) - 100, 100):
             connection.sendall(body[at : at + 100])
             wait_for(lambda: len(service.incoming()) == 1)
+        connection.sendall(body[at + 100 :])
         answer = answer_on(connection)
     assert answer.status == 201
     assert b'"label":"slow"' in answer.body
