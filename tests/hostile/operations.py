@@ -429,11 +429,8 @@ OPERATIONS: list[type[Operation]] = [
 # Of each kind of step one; the others are hit before a change lands.
 EVERY_DAY = {
     CreateWithFiles,
-    Upload,
     Claim,
     Delete,
     Restore,
     Sweep,
-    SweepUsed,
-    Adopt,
 }

@@ -8,6 +8,7 @@ import pytest
 
 from ledger import Finding, SessionLedger
 from ledger.demo import SCENES
+from tests.everyday import params
 from tests.ledger.afterwards import AFTER, where
 from tests.ledger.world import World, around, findings, found
 
@@ -88,7 +89,7 @@ def test_a_delete_killed_anywhere_can_be_asked_again_at_once(world: World, by_us
         assert session_id not in world.standing()
 
 
-@pytest.mark.parametrize("undo", [0, 2])
+@pytest.mark.parametrize("undo", params({0}, [0, 2]))
 def test_a_sweep_killed_anywhere_is_finished_by_the_next(world: World, undo: int) -> None:
     world.reopen(undo_hours=undo)
     live = world.create(age=1)

@@ -74,6 +74,7 @@ class Client:
         return None
 
 
+@pytest.mark.slow
 def test_a_service_says_503_while_its_server_is_away_and_recovers_by_itself(
     service: Service, own_postgres: Server
 ) -> None:

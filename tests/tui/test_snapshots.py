@@ -18,7 +18,7 @@ from tui.app import Dashboard
 SIZES = [(80, 24), (140, 40)]
 EVERY_DAY = {
     ("sessions", 140),
-    *((name, 80) for name in ("sessions", "session", "orphans", "dry-run", "help")),
+    *((name, 80) for name in ("sessions", "session", "dry-run")),
 }
 Before = Callable[[Pilot[int]], Awaitable[None]]
 

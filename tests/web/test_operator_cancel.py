@@ -91,7 +91,7 @@ def elsewhere(settings: Settings, what: str) -> Iterator[Elsewhere]:
         ("sqlite", "a sweep", BATCH + 20, BATCH),
         ("sqlite", "a list", 3, 0),
         pytest.param("sqlite", "counting", 3, 0, marks=pytest.mark.slow),
-        ("sqlite", "a dry run", 3, 0),
+        pytest.param("sqlite", "a dry run", 3, 0, marks=pytest.mark.slow),
         pytest.param("postgresql", "a sweep", BATCH + 20, BATCH, marks=_ON_POSTGRESQL),
     ],
     indirect=["ledger_url"],
