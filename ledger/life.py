@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -128,7 +128,7 @@ def touch_all(place: Place, ids: Sequence[str], now: int) -> list[Record]:
     to do or to say about any other, `touch` knows."""
     possible = [name for name in ids if is_session_id(name)]
     with place.database.write() as connection:
-        touched = states.touch_all(connection, place.root_id, possible, now)
+        touched = states.touch_all(connection, place.root_id, possible, now, if_free=True)
     stamped: list[Record] = []
     for record in touched.values():
         with suppress(OSError):
@@ -322,16 +322,9 @@ def delete_all(
     each. What there is to do or to say about any other, `delete` knows."""
     with place.database.read() as connection:
         rows = queries.records_of(connection, place.root_id, ids).values()
-    active = [row for row in rows if row.state == State.ACTIVE and _stands(place, row)]
+    active = [row for row in rows if row.state == State.ACTIVE]
     deletions = _delete_rows(place, active, clock, by, if_free=True)
     return {each.row.session_id: each.entry for each in deletions if each.entry}
-
-
-def _stands(place: Place, row: Record) -> bool:
-    """Whether its directory is where it belongs: to look for another one elsewhere takes long."""
-    with suppress(OSError):
-        return place.inode_of(row.session_id) is not None
-    return False
 
 
 @dataclass(slots=True)
@@ -361,7 +354,7 @@ def _delete_rows(
         begin: list[Move] = []
         for row in rows:
             try:
-                begin.append(_beginning(place, row, by, now))
+                begin += _beginning(place, row, by, now, if_free=if_free)
             except OSError as error:
                 deletions[row.pk].error = error
         end: list[Move] = []
@@ -395,11 +388,13 @@ def _end_all(place: Place, end: Sequence[Move], now: int, *, if_free: bool) -> d
     return ended
 
 
-def _beginning(place: Place, row: Record, by: Actor, now: int) -> Move:
-    entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
-    inode = place.inode_of(row.session_id) or row.inode
-    values = {"remover": str(by), "trash": entry, "inode": inode}
-    return Move(row, State.REMOVING, by, "deleted", values, any_version=True)
+def _beginning(place: Place, row: Record, by: Actor, now: int, *, if_free: bool) -> Iterator[Move]:
+    """Its move; `if_free`, none where its directory is gone: to look elsewhere takes long."""
+    inode = place.inode_of(row.session_id)
+    if inode is not None or not if_free:
+        entry = str(moves.trash_name(row.session_id, by_user=True, seen=now))
+        values = {"remover": str(by), "trash": entry, "inode": inode or row.inode}
+        yield Move(row, State.REMOVING, by, "deleted", values, any_version=True)
 
 
 def _undone(removing: Record, before: Record, by: Actor, why: str) -> Move:

@@ -314,7 +314,7 @@ _TOUCH = (
 
 
 def touch_all(
-    connection: Connection, root_id: str, ids: Sequence[str], now: int, *, if_free: bool = True
+    connection: Connection, root_id: str, ids: Sequence[str], now: int, *, if_free: bool = False
 ) -> dict[str, Record]:
     """Touches those of the sessions that are active; those, by their id. A touch never moves one
     back. `if_free`: on a server, none whose row another transaction keeps locked."""
@@ -328,7 +328,7 @@ def touch_all(
 
 def touch(connection: Connection, root_id: str, session_id: str, now: int) -> Record | None:
     """Touches an active session, once its row is free; None when it is not active."""
-    return touch_all(connection, root_id, [session_id], now, if_free=False).get(session_id)
+    return touch_all(connection, root_id, [session_id], now).get(session_id)
 
 
 def heal(connection: Connection, record: Record, at: int, size: int, files: int) -> bool:
